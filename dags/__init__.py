@@ -1,0 +1,1 @@
+"""The files that Airflow reads, and the demonstration of them."""

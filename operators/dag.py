@@ -1,0 +1,178 @@
+"""One DAG for one share contract.
+
+    preflight → allocate → validate → train → generate → check → approve → publish        (settle: teardown)
+
+Building reads only the contract, never data, ledger or network, and imports nothing heavy: the DAG processor does it
+every few seconds. ``settle`` is a plain teardown: one that fails the run would also decide its state, and a run whose
+training failed would read as a success.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.sdk import DAG, Asset, BaseOperator, Param, chain
+
+from operators.allocate import AllocateOperator
+from operators.approve import ApproveOperator, HumanApproveOperator
+from operators.check import CheckOperator
+from operators.generate import GenerateOperator
+from operators.parameters import EPSILON, ROWS
+from operators.preflight import PreflightOperator
+from operators.publish import PublishOperator
+from operators.settle import SettleOperator
+from operators.train import TrainOperator
+from operators.validate import ValidateOperator
+from synth.contract import Contract, contract_from_document
+from synth.errors import ContractError
+
+# Only runs from here on: a schedule needs a start, and nothing is ever caught up.
+_START = datetime(2026, 1, 1, tzinfo=UTC)
+
+_DOC = """\
+### {title}
+
+{description}
+
+Publishes a differentially private synthetic table of {rows:,} rows to `{uri}`, at most.
+
+| Privacy | |
+|---|---|
+| unit of privacy | {unit} |
+| neighbouring relation | add or remove one unit |
+| most that one release costs | ε = {epsilon:g}, δ = {delta:g} |
+| rows kept of one unit | {max_records} |
+| a mechanism that dies | stays spent; it may run {max_attempts} times in all, within the policy's bound for one release |
+| what leaves | synthetic rows, noisy quality numbers, which expectations were judged violated, the statement of all this |
+| approval | {approval} |
+
+The trigger form can make ε and the number of rows smaller, never larger. What a release may cost in all is the privacy \
+officer's policy, kept in the ledger.
+
+| Step | |
+|---|---|
+| preflight | checks contract, policy and column names; spends nothing |
+| allocate | freezes the plan and reserves its budget before a row is read |
+| validate | reads the source once and judges the expectations by noisy counts |
+| train | fits `{method}` under differential privacy |
+| generate | draws the rows |
+| check | measures quality on a holdout under differential privacy |
+| approve | {approval} |
+| publish | writes exactly the approved artifact and updates the asset |
+| settle | always runs: gives back what never started, erases the private rows |
+
+Clearing a task never repeats a mechanism whose output is kept. After a failed run has been settled, start a new one.
+"""
+
+
+def build_dag(contract: Contract | Mapping[str, Any], dag_id: str | None = None) -> DAG:
+    """The DAG that shares one dataset.
+
+    :param contract: the contract, or its document.
+    :param dag_id: default: ``share_`` and the dataset's name.
+    :raises ContractError: if the contract, or its schedule, is not acceptable.
+    """
+    if not isinstance(contract, Contract):
+        contract = contract_from_document(dict(contract))
+    dag = _empty_dag(contract, dag_id or f"share_{contract.dataset.name}")
+    document = contract.document()
+    compute: dict[str, Any] = {k: v for k, v in contract.compute.model_dump().items() if v is not None}
+    asset = Asset(name=f"release_{contract.dataset.name}", uri=f"sluice://{contract.dataset.name}", group="sluice")
+
+    def common(task_id: str) -> dict[str, Any]:
+        return {"task_id": task_id, "document": document, "dag": dag}
+
+    approve: BaseOperator
+    if contract.approval.mode == "human":
+        # Asking again is a deliberate act: an answer that could not be recorded must not silently become a new question.
+        approve = HumanApproveOperator(**common("approve"), retries=0)
+    else:
+        approve = ApproveOperator(**common("approve"), retries=0)
+    allocate = AllocateOperator(**common("allocate"))
+    publish = PublishOperator(**common("publish"), asset=asset)
+    chain(
+        PreflightOperator(**common("preflight")),
+        allocate,
+        ValidateOperator(**common("validate")),
+        TrainOperator(**common("train"), **compute),
+        GenerateOperator(**common("generate"), **compute),
+        CheckOperator(**common("check")),
+        approve,
+        publish,
+    )
+    settle = SettleOperator(**common("settle"))
+    publish >> settle
+    allocate.as_setup()
+    settle.as_teardown(setups=allocate)
+    return dag
+
+
+def _empty_dag(contract: Contract, dag_id: str) -> DAG:
+    privacy, dataset = contract.privacy, contract.dataset
+    # Never by backfill: every run spends.
+    run_types = ["manual", "operator_triggered", *(["scheduled"] if contract.schedule else [])]
+    try:
+        return DAG(
+            dag_id,
+            dag_display_name=f"share {dataset.name}",
+            description=dataset.title,
+            doc_md=_doc(contract),
+            schedule=contract.schedule,
+            start_date=_START,
+            catchup=False,
+            max_active_runs=1,
+            allowed_run_types=run_types,
+            tags={"sluice", contract.method.name, f"approval: {contract.approval.mode}"},
+            default_args={"owner": dataset.owner, "retries": 2, "retry_delay": timedelta(seconds=30)},
+            params={
+                EPSILON: Param(
+                    privacy.epsilon,
+                    type="number",
+                    exclusiveMinimum=0,
+                    maximum=privacy.epsilon,
+                    title="ε",
+                    description="The most that this release may cost. The contract's value is the largest.",
+                    section="Privacy",
+                ),
+                ROWS: Param(
+                    contract.rows,
+                    type="integer",
+                    minimum=1,
+                    maximum=contract.rows,
+                    title="Rows",
+                    description="How many synthetic rows are published. The contract's value is the largest.",
+                    section="Release",
+                ),
+            },
+            auto_register=False,
+        )
+    except Exception as error:
+        raise ContractError(
+            f"contract {dataset.name!r}: Airflow does not accept its schedule {contract.schedule!r} or one of its "
+            f"texts: {error}"
+        ) from None
+
+
+def _doc(contract: Contract) -> str:
+    privacy, approval = contract.privacy, contract.approval
+    unit = "a row" if privacy.unit == "row" else f"a value of `{privacy.unit.column}`, with all its rows"
+    if approval.mode == "human":
+        how = f"one of the policy's approvers, within {approval.timeout_hours:g} hours; no answer is a refusal"
+    else:
+        limit = f"{approval.max_epsilon:g}" if approval.max_epsilon else "the policy's bound"
+        how = f"automatic, if the quality gate passes and the charged ε is within {limit}"
+    return _DOC.format(
+        title=contract.dataset.title,
+        description=contract.dataset.description.strip(),
+        rows=contract.rows,
+        uri=contract.publish.uri,
+        unit=unit,
+        epsilon=privacy.epsilon,
+        delta=privacy.delta,
+        max_records=privacy.max_records,
+        max_attempts=privacy.max_attempts,
+        approval=how,
+        method=contract.method.name,
+    )

@@ -1,0 +1,162 @@
+"""The commands on contracts, runs and releases; those on budgets are in :mod:`synth.cli.budget`."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+
+from synth import __version__
+from synth.cli import budget
+from synth.cli.output import AsJson, console, errors, print_json, reported
+from synth.contract import Contract, load_contract
+from synth.errors import SluiceError
+
+app = typer.Typer(
+    name="sluice",
+    help="Publish private tables as differentially private synthetic data.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    add_completion=False,
+)
+contract_app = typer.Typer(help="Share contracts: the data owner's public facts.", no_args_is_help=True)
+app.add_typer(contract_app, name="contract")
+app.add_typer(budget.app, name="budget")
+
+ContractFile = Annotated[Path, typer.Argument(help="A share contract, YAML.", metavar="FILE")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sluice {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+) -> None:
+    """Publish private tables as differentially private synthetic data."""
+
+
+@contract_app.command("check")
+def check_contract(file: ContractFile, as_json: AsJson = False) -> None:
+    """Report every fault of a contract, without touching data."""
+    with reported():
+        contract = load_contract(file)
+        if as_json:
+            print_json({"ok": True, "dataset": contract.dataset.name, "digest": contract.digest()})
+            return
+        privacy = contract.privacy
+        unit = "row" if privacy.unit == "row" else f"one value of {privacy.unit.column!r}"
+        console.print(f"[green]ok[/] {contract.dataset.name}: {contract.dataset.title}")
+        console.print(
+            f"   a release is (ε={privacy.epsilon:g}, δ={privacy.delta:g})-DP for each {unit}, "
+            f"{len(contract.columns)} columns, {contract.rows:,} rows, {len(contract.expectations)} expectations",
+            highlight=False,
+        )
+
+
+@contract_app.command("schema")
+def contract_schema() -> None:
+    """Print the JSON Schema of share contracts, for editors."""
+    print_json(Contract.model_json_schema(by_alias=True))
+
+
+@app.command()
+def plan(file: ContractFile, as_json: AsJson = False) -> None:
+    """Show the mechanisms of a release, their noise and their cost, without touching data."""
+    from synth.cli.plans import plan_document, show_plan
+
+    with reported():
+        document = plan_document(load_contract(file))
+        if as_json:
+            print_json(document)
+        else:
+            show_plan(document)
+
+
+@app.command()
+def run(
+    file: ContractFile,
+    run_id: Annotated[str | None, typer.Option(help="Goes on with a run of this id if there is one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run all steps to a published release, without Airflow."""
+    from synth import steps
+    from synth.cli.progress import step_progress
+    from synth.run import Run
+
+    with reported():
+        contract = load_contract(file)
+        run_id = run_id or f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+        facts: dict[str, Any] = {"run_id": run_id}
+        with step_progress(errors, quiet=as_json) as progress, Run(contract, run_id, progress=progress.within) as one:
+            try:
+                for step in steps.STEPS:
+                    with progress.step(step.__name__):
+                        facts[step.__name__] = step(one)
+            except SluiceError as error:
+                errors.print(f"run {run_id}", highlight=False)
+                if not error.retry and "preflight" in facts:
+                    steps.settle(one)
+                raise
+            facts["settle"] = steps.settle(one)
+        if as_json:
+            print_json(facts)
+        else:
+            _show_release(facts)
+
+
+@app.command()
+def decide(
+    file: ContractFile,
+    run_id: Annotated[str, typer.Argument(help="The run that waits.")],
+    decision: Annotated[Literal["approve", "reject"], typer.Argument()],
+    by: Annotated[str, typer.Option(help="The approver's name, as in the policy.")],
+    reason: Annotated[str, typer.Option(help="Why; kept in the ledger.")],
+) -> None:
+    """Approve or refuse the artifact of a run that waits; then go on with `sluice run FILE --run-id RUN_ID`."""
+    from synth import steps
+    from synth.run import Run
+
+    with reported(), Run(load_contract(file), run_id) as one:
+        steps.decide(one, approved=decision == "approve", by=by, reason=reason)
+        console.print(f"recorded: {decision} by {by}", highlight=False)
+
+
+@app.command()
+def verify(uri: Annotated[str, typer.Argument(help="A release folder.")], as_json: AsJson = False) -> None:
+    """Check a release's files, schema and statement, recompute its ε, and print the claim."""
+    from dataclasses import asdict
+
+    from synth.release.verify import verify_release
+
+    with reported():
+        result = verify_release(uri)
+        if as_json:
+            print_json(asdict(result))
+        else:
+            for problem in result.problems:
+                errors.print(f"[red]✗[/] {problem}", highlight=False)
+            for name, value in result.facts.items():
+                console.print(f"  {name}: {value}", highlight=False, markup=False)
+            console.print("[green]verified[/]" if result.ok else "[bold red]not verified[/]")
+        if not result.ok:
+            raise typer.Exit(1)
+
+
+def _show_release(facts: dict[str, Any]) -> None:
+    published = facts["publish"]
+    table = Table(title="Released", show_header=False, title_justify="left")
+    table.add_row("release", published["uri"])
+    table.add_row("privacy", f"ε={published['epsilon']:.4f}, δ={published['delta']:g}")
+    table.add_row("rows", f"{published['rows']:,}")
+    for name, value in facts["check"]["quality"].items():
+        table.add_row(name, f"{value:.3f} (under DP, before selection by the gate)")
+    table.add_row("next", f"sluice verify {published['uri']}")
+    console.print(table)

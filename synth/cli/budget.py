@@ -1,0 +1,127 @@
+"""`sluice budget`: what the privacy officer does and sees."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from synth.cli.output import AsJson, console, print_json, reported
+from synth.contract import load_policy
+from synth.ledger import Ledger
+from synth.settings import Settings
+
+app = typer.Typer(help="The privacy officer's policies and their budgets.", no_args_is_help=True)
+
+PolicyName = Annotated[str, typer.Argument(help="A registered policy.")]
+
+
+@app.command("register")
+def register_policy(
+    file: Annotated[Path, typer.Argument(help="A policy, YAML.", metavar="FILE")],
+    by: Annotated[str | None, typer.Option(help="The officer; by default the user logged in.")] = None,
+) -> None:
+    """Register a policy: binds sources, unit and total budget for good."""
+    from synth.officer import register
+
+    with reported():
+        settings = Settings.from_environment()
+        with Ledger.open(settings.ledger_url) as ledger:
+            registered = register(ledger, settings, load_policy(file), by=by or getpass.getuser())
+        policy = registered.policy
+        console.print(
+            f"[green]registered[/] {policy.name}: ε={policy.epsilon:g}, δ={policy.delta:g} over all releases, "
+            f"at most ε={policy.max_release_epsilon:g} a release; admission by Rényi DP at order "
+            f"{registered.filter.order}",
+            highlight=False,
+        )
+        console.print(f"   keep a backup of its split key in {settings.keys}", highlight=False)
+
+
+@app.command()
+def show(name: Annotated[str | None, typer.Argument(help="By default all.")] = None, as_json: AsJson = False) -> None:
+    """Show total, spent, reserved and left."""
+    with reported(), _ledger() as ledger:
+        records = [ledger.policy(name)] if name else ledger.policies()
+        rows = []
+        for record in records:
+            balance, policy = ledger.balance(record.name), record.document["policy"]
+            rows.append(
+                {
+                    "policy": record.name,
+                    "epsilon": policy["epsilon"],
+                    "delta": policy["delta"],
+                    "spent_share": balance.spent / balance.capacity,
+                    "reserved_share": balance.reserved / balance.capacity,
+                    "left_share": balance.left / balance.capacity,
+                    "releases": sum(run.published is not None for run in ledger.runs(record.name)),
+                    "sources": record.document["sources"],
+                }
+            )
+        if as_json:
+            print_json(rows)
+            return
+        table = Table(title="Privacy budgets", title_justify="left", caption="shares of Rényi DP at a fixed order")
+        for heading in ("policy", "total", "spent", "reserved", "left", "releases"):
+            table.add_column(heading, justify="left" if heading == "policy" else "right")
+        for row in rows:
+            shares = (f"{row[key]:.1%}" for key in ("spent_share", "reserved_share", "left_share"))
+            table.add_row(
+                row["policy"], f"ε={row['epsilon']:g}, δ={row['delta']:g}", *shares, str(row["releases"])
+            )
+        console.print(table)
+
+
+@app.command()
+def history(name: PolicyName, as_json: AsJson = False) -> None:
+    """Show every run that reserved budget, and what became of it."""
+    with reported(), _ledger() as ledger:
+        capacity = ledger.policy(name).capacity
+        rows: list[dict[str, Any]] = [
+            {
+                "run": run.run,
+                "reserved_at": run.reserved_at,
+                "state": run.state,
+                "share": max(run.cost_train, run.cost_holdout) / capacity,
+                "attempts": ledger.attempts(name, run.run),
+                "release": run.published,
+            }
+            for run in ledger.runs(name)
+        ]
+        if as_json:
+            print_json(rows)
+            return
+        table = Table(title=f"Runs under {name}", title_justify="left")
+        for heading in ("reserved", "run", "state", "share", "ε", "release"):
+            table.add_column(heading, justify="right" if heading in ("share", "ε") else "left", overflow="fold")
+        for row in rows:
+            release = row["release"] or {}
+            charged = f"{release['epsilon']:.4f}" if release else ""
+            table.add_row(
+                row["reserved_at"][:16], row["run"], row["state"], f"{row['share']:.2%}", charged,
+                release.get("version", ""),
+            )  # fmt: skip
+        console.print(table)
+
+
+@app.command()
+def verify(name: PolicyName) -> None:
+    """Recompute a policy's hash chain and balances from its entries."""
+    with reported(), _ledger() as ledger:
+        last = ledger.verify(name)
+        console.print(f"[green]intact[/] {name}: {last.sequence} entries, head {last.digest}", highlight=False)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the ledger's tables to this version's; needs a role that may create tables."""
+    with reported():
+        Ledger.migrate(Settings.from_environment().ledger_url)
+        console.print("[green]current[/]")
+
+
+def _ledger() -> Ledger:
+    return Ledger.open(Settings.from_environment().ledger_url)

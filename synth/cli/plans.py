@@ -1,0 +1,107 @@
+"""`sluice plan`: what a release would do and cost, from public facts and the ledger's balance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from synth.cli.output import console
+from synth.contract import Contract, Policy
+from synth.errors import PolicyError
+from synth.events import DiscreteGaussian
+from synth.ledger import Ledger
+from synth.officer import policy_for
+from synth.plan import HOLDOUT, TRAIN, Mechanism, ReleasePlan
+from synth.run import plan_release
+from synth.settings import Settings
+
+_WIDE = 130  # columns of a terminal that fits a sentence beside the numbers
+_UNREGISTERED_FRACTION = float(Policy.model_fields["holdout_fraction"].default)
+
+
+def plan_document(contract: Contract) -> dict[str, Any]:
+    """The plan, and the filter's cost and what it would leave where a policy covers the source."""
+    with Ledger.open(Settings.from_environment().ledger_url) as ledger:
+        try:
+            ledger.policy_for_source(_source(contract))
+        except PolicyError as error:
+            return {**_plan(plan_release(contract, _UNREGISTERED_FRACTION)), "policy": None, "note": str(error)}
+        registered = policy_for(ledger, contract)
+        release = plan_release(contract, registered.policy.holdout_fraction)
+        balance = ledger.balance(registered.policy.name)
+    cost = {
+        branch: sum(registered.filter.cost(m.event) for m in release.mechanisms if branch in m.branches)
+        for branch in (TRAIN, HOLDOUT)
+    }
+    capacity = balance.capacity
+    return {
+        **_plan(release),
+        "policy": {
+            "name": registered.policy.name,
+            "epsilon": registered.policy.epsilon,
+            "delta": registered.policy.delta,
+            "filter_order": registered.filter.order,
+            "cost_share": {branch: value / capacity for branch, value in cost.items()},
+            "used_share": balance.total / capacity,
+            "left_share_after": (balance.left - max(cost.values())) / capacity,
+            "releases_left_at_this_rate": balance.left // max(cost.values()),
+        },
+        "note": "",
+    }
+
+
+def show_plan(document: dict[str, Any]) -> None:
+    """For people."""
+    table = Table(title="Mechanisms", title_justify="left")
+    described = console.width >= _WIDE
+    for heading in ("mechanism", "branch", "share", "noise", "sampling", *(["what it does"] if described else [])):
+        table.add_column(heading, justify="right" if heading == "share" else "left")
+    for row in document["mechanisms"]:
+        share = f"{row['share']:.0%}" if row["branches"] != [HOLDOUT] else f"gate {row['share']:.0%}"
+        branches = "both" if len(row["branches"]) > 1 else row["branches"][0]
+        description = [row["description"]] if described else []
+        table.add_row(row["name"], branches, share, row["noise"], row["sampling"], *description)
+    console.print(table)
+    claim = Table(title="Composed", title_justify="left", show_header=False)
+    claim.add_row("training branch, PLD", f"ε={document['epsilon']:.4f} at δ={document['delta']:g}")
+    claim.add_row("holdout branch, PLD", f"ε={document['epsilon_holdout']:.4f} (its whole curve stays below)")
+    claim.add_row("cross-check, Rényi DP", f"ε={document['epsilon_renyi']:.4f}")
+    claim.add_row(
+        f"if everything ran {document['max_attempts']} times", f"ε={document['epsilon_all_attempts']:.4f}"
+    )
+    policy = document["policy"]
+    if policy:
+        costs = ", ".join(f"{branch} {share:.1%}" for branch, share in policy["cost_share"].items())
+        claim.add_row(
+            f"policy {policy['name']}", f"ε={policy['epsilon']:g}, δ={policy['delta']:g} over all releases"
+        )
+        claim.add_row("filter's cost", f"{costs} of the policy's budget (Rényi order {policy['filter_order']})")
+        claim.add_row("used so far, left after", f"{policy['used_share']:.1%}, {policy['left_share_after']:.1%}")
+        claim.add_row("such releases left", f"{policy['releases_left_at_this_rate']}")
+    console.print(claim)
+    if document["note"]:
+        console.print(f"[yellow]no policy[/] {document['note']}", highlight=False)
+
+
+def _source(contract: Contract) -> str:
+    from synth.contract import resolve_uri
+
+    return resolve_uri(contract.source.uri)
+
+
+def _plan(release: ReleasePlan) -> dict[str, Any]:
+    document = release.document()
+    document["mechanisms"] = [{**m.document(), **_words(m)} for m in release.mechanisms]
+    return document
+
+
+def _words(mechanism: Mechanism) -> dict[str, str]:
+    event = mechanism.event
+    if isinstance(event, DiscreteGaussian):
+        queries = f"{event.compositions} x " if event.compositions > 1 else ""
+        return {"noise": f"{queries}discrete σ={event.sigma:.2f} Δ={event.sensitivity}", "sampling": "everyone"}
+    return {
+        "noise": f"Gaussian σ={event.noise_multiplier:.3f} C",
+        "sampling": f"Poisson {event.sampling_rate:.4f} x {event.steps}",
+    }

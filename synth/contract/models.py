@@ -1,0 +1,251 @@
+"""The share contract and the officer's policy, as values.
+
+A *share contract* is the data owner's page of public facts about one dataset; a *policy* is the privacy officer's
+page about the people behind it. A contract can only be stricter than its policy. Neither ever holds anything that
+was computed from the data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from synth.contract.columns import Column, Frozen
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")]
+Line = Annotated[str, Field(min_length=1, max_length=300)]
+Epsilon = Annotated[float, Field(gt=0, le=50)]
+Delta = Annotated[float, Field(gt=0, lt=0.01)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Dataset(Frozen):
+    """Who shares what."""
+
+    name: Name
+    title: Line
+    owner: Line
+    description: Annotated[str, Field(min_length=1)]
+    licence: Line
+
+
+class Source(Frozen):
+    """Where the private table lives: one Parquet or CSV file, by fsspec URI. ``${NAME}`` is read from the environment."""
+
+    uri: Annotated[str, Field(min_length=1)]
+    format: Literal["parquet", "csv"] | None = Field(None, description="By default the URI's suffix.")
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    null_values: tuple[str, ...] = Field(("", "NA", "NaN", "null"), description="CSV cells that mean null.")
+
+    @model_validator(mode="after")
+    def _known_format(self) -> Source:
+        if self.format is None and not self.uri.lower().endswith((".parquet", ".csv")):
+            raise ValueError(f"uri {self.uri!r} ends in neither .parquet nor .csv; give format: parquet | csv")
+        return self
+
+    @property
+    def file_format(self) -> str:
+        """``parquet`` or ``csv``."""
+        return self.format or ("parquet" if self.uri.lower().endswith(".parquet") else "csv")
+
+
+class UnitColumn(Frozen):
+    """The column whose value names the person (or firm, or device) that a row belongs to."""
+
+    column: Annotated[str, Field(min_length=1)]
+
+
+def _row_or_column(unit: Any) -> Any:
+    if unit != "row" and not isinstance(unit, dict | UnitColumn):
+        raise ValueError("accepted: row, or {column: NAME}")
+    return unit
+
+
+Unit = Annotated[Literal["row"] | UnitColumn, BeforeValidator(_row_or_column)]
+
+
+class Privacy(Frozen):
+    """What one release may cost, and for whom the guarantee is."""
+
+    unit: Unit
+    neighbouring: Literal["add_or_remove_one"] = "add_or_remove_one"
+    epsilon: Epsilon
+    delta: Delta
+    approximate_units: Annotated[int, Field(ge=100)] = Field(
+        description="A planning constant that is public knowledge; never compared with the data."
+    )
+    max_records: Literal[1] = Field(1, description="Rows kept of one unit, chosen by secret randomness.")
+    max_attempts: Annotated[int, Field(ge=1, le=5)] = Field(
+        2, description="How often a mechanism may run; one that died stays spent and is charged again."
+    )
+
+    @model_validator(mode="after")
+    def _delta_small(self) -> Privacy:
+        if self.delta >= 1 / self.approximate_units:
+            raise ValueError(
+                f"delta={self.delta:g} must be below 1/approximate_units={1 / self.approximate_units:.3g}: "
+                "otherwise publishing some people's rows outright would satisfy the definition"
+            )
+        return self
+
+
+class Expectation(Frozen):
+    """A Great Expectations expectation on single rows, with the share of units that may violate it."""
+
+    type: Annotated[str, Field(pattern=r"^expect_[a-z_]+$")]
+    kwargs: dict[str, Any] = {}
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @field_validator("kwargs")
+    @classmethod
+    def _no_mostly(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
+        if "mostly" in kwargs:
+            raise ValueError("'mostly' is judged by a charged count here: give tolerance (1 - mostly) instead")
+        return kwargs
+
+
+class Task(Frozen):
+    """What consumers want to predict; the labels of the release are guided by it."""
+
+    target: Annotated[str, Field(min_length=1)]
+    kind: Literal["binary", "multiclass"]
+
+
+class Shares(Frozen):
+    """How the release's budget is split between its mechanisms, before composition is tightened."""
+
+    validation: Share = 0.03
+    marginals: Share = 0.30
+    label_model: Share = 0.62
+    calibration: Share = 0.05
+
+    @model_validator(mode="after")
+    def _sum(self) -> Shares:
+        total = self.validation + self.marginals + self.label_model + self.calibration
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the shares add up to {total:g}, they must add up to 1")
+        return self
+
+
+class DpdsynOptions(Frozen):
+    """Options of certified DPDSyn."""
+
+    structure: Literal["independent"] = "independent"
+    labels: Literal["sampled", "argmax"] = Field(
+        "sampled", description="sampled from calibrated probabilities; argmax gives each row its likeliest label."
+    )
+    hidden_units: Annotated[int, Field(ge=0, le=1024)] = Field(
+        0, description="Width of the label model's hidden layer; 0 is softmax regression."
+    )
+    batch_size: Annotated[int, Field(ge=16, le=65536)] = Field(1024, description="Expected Poisson batch.")
+    steps: Annotated[int, Field(ge=1, le=100_000)] = 320
+    clipping_norm: Annotated[float, Field(gt=0)] = 1.0
+    learning_rate: Annotated[float, Field(gt=0)] = 0.05
+    shares: Shares = Shares()
+
+
+class Method(Frozen):
+    """The synthesizer."""
+
+    name: Literal["dpdsyn"] = "dpdsyn"
+    options: DpdsynOptions = DpdsynOptions()
+
+
+class Quality(Frozen):
+    """What a release must reach on the holdout; measured under DP, before anybody sees a number."""
+
+    min_accuracy_gradient_boosting: Annotated[float, Field(gt=0, le=1)] | None = None
+    min_accuracy_logistic_regression: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_pair_distance: Annotated[float, Field(gt=0, le=1)] | None = None
+
+
+class Approval(Frozen):
+    """Who lets a release out: a person, or the stated conditions."""
+
+    mode: Literal["automatic", "human"]
+    max_epsilon: Epsilon | None = Field(
+        None, description="automatic: only while the release's charged ε, retries included, stays within this."
+    )
+    timeout_hours: Annotated[float, Field(gt=0)] = Field(72, description="human: no answer is a refusal.")
+
+
+class Publish(Frozen):
+    """The bucket: releases go to URI/NAME/VERSION/."""
+
+    uri: Annotated[str, Field(min_length=1)]
+
+
+class Compute(Frozen):
+    """Where ``train`` and ``generate`` run."""
+
+    queue: str | None = None
+    pool: str | None = None
+
+
+class Contract(Frozen):
+    """One share contract."""
+
+    version: Literal[1]
+    dataset: Dataset
+    source: Source
+    privacy: Privacy
+    columns: Annotated[dict[str, Column], Field(min_length=2)] = Field(alias="schema")
+    expectations: tuple[Expectation, ...] = ()
+    task: Task
+    method: Method = Method()
+    rows: Annotated[int, Field(ge=1, le=1_000_000_000)]
+    quality: Quality = Quality()
+    approval: Approval
+    publish: Publish
+    compute: Compute = Compute()
+    schedule: Annotated[str, Field(min_length=1)] | None = None
+
+    def document(self) -> dict[str, Any]:
+        """The contract as plain JSON values, defaults written out."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical document: names this exact contract."""
+        return hashlib.sha256(canonical_json(self.document()).encode()).hexdigest()
+
+
+class PolicyApproval(Frozen):
+    """The weakest approval that a contract under this policy may ask for."""
+
+    mode: Literal["automatic", "human"]
+    approvers: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _someone(self) -> PolicyApproval:
+        if self.mode == "human" and not self.approvers:
+            raise ValueError("mode human needs at least one name in approvers")
+        return self
+
+
+class Policy(Frozen):
+    """The officer's policy: one budget for the people behind some sources."""
+
+    name: Name
+    sources: Annotated[tuple[str, ...], Field(min_length=1)]
+    unit: Unit
+    epsilon: Epsilon
+    delta: Delta
+    max_release_epsilon: Epsilon
+    holdout_fraction: Annotated[float, Field(ge=0.05, le=0.5)] = 0.2
+    approval: PolicyApproval
+
+    @model_validator(mode="after")
+    def _release_within_total(self) -> Policy:
+        if self.max_release_epsilon > self.epsilon:
+            raise ValueError(
+                f"max_release_epsilon={self.max_release_epsilon:g} is above the total epsilon={self.epsilon:g}"
+            )
+        return self
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

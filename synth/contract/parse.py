@@ -1,0 +1,274 @@
+"""From a YAML text to a :class:`Contract` or :class:`Policy`, or to one report of everything that is wrong with it.
+
+Each section is parsed on its own, so that a fault in one does not hide the faults of the others; the checks between
+sections run on those that parsed. Every fault names its path, what was given and what is accepted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from synth.contract.columns import LATER_COLUMN_TYPES
+from synth.contract.models import Contract, Policy, UnitColumn
+from synth.contract.row_expectations import ROW_EXPECTATIONS
+from synth.errors import ContractError, NotSupportedYet
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+# Understood, planned, and refused by name until it works: path (with * for any key) -> values.
+_LATER: dict[str, tuple[str, ...]] = {
+    "method.name": ("aim", "mst", "independent", "tdpdm", "dp_geng", "mixture", "auto"),
+    "method.options.structure": ("mixture",),
+    "privacy.neighbouring": ("replace_one",),
+    "source.format": ("idx", "npz", "images", "json"),
+    "task.kind": ("regression", "none"),
+    "schema.*.type": LATER_COLUMN_TYPES,
+}
+_LATER_FIELDS = (
+    "task.targets", "privacy.window", "quality.subgroups", "constraints", "compute.pod", "compute.image",
+    "compute.device", "schedule.asset", "publish.connection",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with a document."""
+
+    path: str
+    given: str
+    problem: str
+    later: bool = False
+
+    def __str__(self) -> str:
+        given = f" (given: {self.given})" if self.given else ""
+        return f"{self.path}: {self.problem}{given}"
+
+
+def load_contract(path: str | Path) -> Contract:
+    """The contract in a YAML file.
+
+    :raises ContractError: with every fault; :class:`NotSupportedYet` if all of them are fields of later work.
+    """
+    return parse_contract(_read(path), str(path))
+
+
+def load_policy(path: str | Path) -> Policy:
+    """The policy in a YAML file.
+
+    :raises ContractError: with every fault.
+    """
+    document = _mapping(_read(path), str(path))
+    return _finish(Policy, document, str(path), [])
+
+
+def parse_contract(text: str, name: str = "contract") -> Contract:
+    """The contract in a YAML text; ``name`` heads the report of faults."""
+    return contract_from_document(_mapping(text, name), name)
+
+
+def contract_from_document(document: dict[str, Any], name: str = "contract") -> Contract:
+    """The contract in a mapping of plain values."""
+    return _finish(Contract, document, name, list(_between_sections(document)))
+
+
+def contract_faults(document: dict[str, Any]) -> list[Fault]:
+    """Every fault of a document, none if it is a contract."""
+    return _sections(Contract, document)[1] + list(_between_sections(document))
+
+
+def resolve_uri(uri: str) -> str:
+    """A URI with ``${NAME}`` read from the environment and local paths made absolute, so that one place has one name.
+
+    :raises ContractError: if a variable is not set.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise ContractError(
+                f"uri {uri!r}: the environment variable {match[1]} is not set; set it where the workflow runs"
+            )
+        return os.environ[match[1]]
+
+    expanded = re.sub(r"\$\{(\w+)\}", value, uri)
+    scheme, separator, rest = expanded.partition("://")
+    if not separator:
+        return "file://" + os.path.realpath(expanded)
+    return "file://" + os.path.realpath(rest) if scheme in ("file", "local") else expanded
+
+
+def _read(path: str | Path) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ContractError(f"{path}: cannot be read as UTF-8 text ({type(error).__name__})") from None
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML where a repeated key is a fault: silently taking the last would drop a declared column."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if isinstance(key, list | dict | set):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key is a list or a mapping; expected a name", key_node.start_mark
+                )
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _mapping(text: str, name: str) -> dict[str, Any]:
+    try:
+        document = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise ContractError(f"{name}: not YAML: {error}") from None
+    if not isinstance(document, dict):
+        raise ContractError(f"{name}: expected a mapping of fields, given {type(document).__name__}")
+    return document
+
+
+def _finish(model: type[_Model], document: dict[str, Any], name: str, more: list[Fault]) -> _Model:
+    values, faults = _sections(model, document)
+    faults += more
+    if not faults:
+        return model.model_validate(document)
+    lines = [f"{name}: {len(faults)} fault{'s' if len(faults) > 1 else ''}", *(f"  - {fault}" for fault in faults)]
+    kind = NotSupportedYet if all(fault.later for fault in faults) else ContractError
+    raise kind("\n".join(lines))
+
+
+def _sections(model: type[BaseModel], document: dict[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
+    """Each field of the model that parsed, and the faults of those that did not."""
+    values: dict[str, Any] = {}
+    faults: list[Fault] = []
+    accepted = {field.alias or name: field for name, field in model.model_fields.items()}
+    for key in document:
+        if key not in accepted:
+            later = key in _LATER_FIELDS
+            problem = "not supported yet" if later else f"unknown field; accepted: {', '.join(accepted)}"
+            faults.append(Fault(str(key), "", problem, later))
+    for key, field in accepted.items():
+        if key not in document:
+            if field.is_required():
+                faults.append(Fault(key, "", "missing; it is required"))
+            continue
+        annotation: Any = field.annotation
+        for constraint in field.metadata:
+            annotation = _annotated(annotation, constraint)
+        try:
+            values[key] = TypeAdapter(annotation).validate_python(document[key])
+        except ValidationError as error:
+            faults.extend(_fault(key, detail) for detail in error.errors(include_url=False))
+    if not faults:
+        try:
+            model.model_validate(document)
+        except ValidationError as error:
+            faults.extend(_fault("", detail) for detail in error.errors(include_url=False))
+    return values, faults
+
+
+def _annotated(annotation: Any, constraint: Any) -> Any:
+    from typing import Annotated
+
+    return Annotated[annotation, constraint]
+
+
+def _fault(prefix: str, detail: Any) -> Fault:
+    location = [str(part) for part in detail["loc"]]
+    if prefix == "schema" and len(location) > 1:
+        del location[1]  # the union's tag: an implementation detail of the parser
+    path = ".".join(part for part in [prefix, *location] if part) or "document"
+    given = detail.get("input")
+    shown = "" if isinstance(given, dict | list | tuple) or detail["type"] == "missing" else repr(given)
+    problem = str(detail["msg"]).removeprefix("Value error, ")
+    later = False
+    if detail["type"] == "union_tag_invalid":
+        path, shown = f"{path}.type", repr(detail["ctx"]["tag"])
+        problem = f"accepted: {detail['ctx']['expected_tags']}"
+    if detail["type"] == "extra_forbidden":
+        problem, shown = "unknown field", ""
+        later = path in _LATER_FIELDS
+    generic = re.sub(r"^schema\.[^.]+\.", "schema.*.", path)
+    if path == "privacy.max_records" and isinstance(given, int) and given > 1:
+        later = True
+    if isinstance(given, dict) and any(f"{path}.{key}" in _LATER_FIELDS for key in given):
+        later = True
+    if shown.strip("'") in _LATER.get(generic, ()):
+        later = True
+    if later:
+        problem = "not supported yet" + (f"; {problem}" if shown else "")
+    return Fault(path, shown, problem, later)
+
+
+def _between_sections(document: dict[str, Any]) -> Iterator[Fault]:
+    values, _ = _sections(Contract, document)
+    privacy, task = values.get("privacy"), values.get("task")
+    named = document.get("schema")
+    known = set(named) if isinstance(named, dict) else set()
+    if privacy is not None and isinstance(privacy.unit, UnitColumn) and privacy.unit.column in known:
+        yield Fault(
+            f"schema.{privacy.unit.column}", "",
+            "this column names the privacy unit; identifiers are never released, remove it from the schema",
+        )  # fmt: skip
+    if known and task is not None:
+        if task.target not in known:
+            yield Fault("task.target", repr(task.target), f"is not a column of the schema: {', '.join(known)}")
+        elif "schema" in values:
+            yield from _task_faults(values["schema"][task.target], task)
+    for position, expectation in enumerate(values.get("expectations") or ()):
+        path = f"expectations.{position}"
+        if expectation.type not in ROW_EXPECTATIONS:
+            accepted = ", ".join(sorted(ROW_EXPECTATIONS))
+            yield Fault(
+                f"{path}.type", expectation.type,
+                f"is not judged row by row, so one person could change the verdict on others; accepted: {accepted}",
+            )  # fmt: skip
+            continue
+        accepted_kwargs = ROW_EXPECTATIONS[expectation.type].accepted
+        for key in expectation.kwargs:
+            if key not in accepted_kwargs:
+                yield Fault(f"{path}.kwargs.{key}", "", f"unknown field; accepted: {', '.join(accepted_kwargs)}")
+        used = ROW_EXPECTATIONS[expectation.type].columns(expectation.kwargs)
+        if not used:
+            yield Fault(f"{path}.kwargs", "", f"{expectation.type} needs the column it is about")
+        for column in used:
+            if known and column not in known:
+                yield Fault(f"{path}.kwargs", repr(column), "is not a column of the schema")
+    method, approval = values.get("method"), values.get("approval")
+    if method is not None and privacy is not None and method.options.batch_size > privacy.approximate_units // 4:
+        yield Fault(
+            "method.options.batch_size", str(method.options.batch_size),
+            f"accepted: at most a quarter of approximate_units ({privacy.approximate_units // 4})",
+        )  # fmt: skip
+    if approval is not None and approval.mode == "human" and approval.max_epsilon is not None:
+        yield Fault("approval.max_epsilon", str(approval.max_epsilon), "applies to mode: automatic only")
+
+
+def _task_faults(target: Any, task: Any) -> Iterator[Fault]:
+    if target.type == "boolean":
+        classes = 2
+    elif target.type == "categorical":
+        classes = len(target.categories)
+    else:
+        yield Fault(
+            "task.target", repr(task.target),
+            f"is of type {target.type}; accepted: boolean or categorical (regression is not supported yet)",
+        )  # fmt: skip
+        return
+    if task.kind == "binary" and classes != 2:
+        yield Fault("task.kind", "binary", f"the target {task.target!r} has {classes} categories, not 2")
+    if task.kind == "multiclass" and classes < 3:
+        yield Fault("task.kind", "multiclass", f"the target {task.target!r} has {classes} categories; use binary")

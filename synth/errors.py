@@ -1,0 +1,100 @@
+"""Every error that Sluice raises on purpose.
+
+An error is written for the person who can act on it: which field of which contract, what was given, what is
+accepted, what to do next. None of them ever carries a cell of private data. ``retry`` says whether trying the
+same step again can help: infrastructure may come back, a refused budget or a failed check will not.
+"""
+
+from __future__ import annotations
+
+
+class SluiceError(Exception):
+    """Base of all errors raised on purpose."""
+
+    retry = False
+
+
+class ContractError(SluiceError):
+    """The share contract or a policy document is not acceptable; the text holds every fault found."""
+
+
+class NotSupportedYet(ContractError):
+    """A field is understood but belongs to work that this version does not do."""
+
+
+class PolicyError(SluiceError):
+    """The officer's policy does not allow this, or no policy covers the source."""
+
+
+class SourceUnavailable(SluiceError):
+    """The source cannot be reached or opened."""
+
+    retry = True
+
+
+class LedgerError(SluiceError):
+    """The budget ledger refused."""
+
+
+class LedgerUnavailable(LedgerError):
+    """The budget ledger cannot be reached."""
+
+    retry = True
+
+
+class BudgetExceeded(LedgerError):
+    """The privacy filter does not admit the request: the total would be passed."""
+
+
+class PlanChanged(LedgerError):
+    """A step was handed another plan than the one that was reserved."""
+
+
+class NotReserved(LedgerError):
+    """A mechanism was asked to start without a reservation."""
+
+
+class ReservationReleased(LedgerError):
+    """The run was settled: what had not started was given back and cannot start any more."""
+
+
+class AttemptsExhausted(LedgerError):
+    """A mechanism died as often as the plan allows."""
+
+
+class TamperedArtifact(SluiceError):
+    """Something that was written once does not carry the authentication code it was written with."""
+
+
+class ValidationFailed(SluiceError):
+    """A declared expectation was judged violated."""
+
+
+class QualityRejected(SluiceError):
+    """The release does not reach its declared quality."""
+
+
+class NotApproved(SluiceError):
+    """There is no approval of exactly this artifact."""
+
+
+class AwaitingApproval(NotApproved):
+    """A person has to decide before the run can go on."""
+
+
+class PublishFailed(SluiceError):
+    """The bucket refused or cannot be reached; what was published so far does not count as a release."""
+
+    retry = True
+
+
+class VersionTaken(PublishFailed):
+    """The bucket holds another release under this version; versions never change."""
+
+    retry = False
+
+
+class StepFailed(SluiceError):
+    """An unexpected failure inside a step, stripped of its text because that could quote private data."""
+
+    retry = True

@@ -1,0 +1,203 @@
+"""What follows from the entries alone: balances, the state of runs, and whether the chain is whole.
+
+`Replay` folds over a policy's entries by the ledger's rules without looking at the balances they carry; so it
+can tell whether those are right. Nothing here decides an admission: that reads the last entry only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from synth.errors import TamperedArtifact
+from synth.ledger import entries as keys
+from synth.ledger.balance import Balance, Charge, minus, plus, total
+from synth.ledger.entries import Entry, Splits, canonical_json
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run that reserved budget.
+
+    ``state`` is 'reserved' (nothing started), 'started', 'freed' (settled before anything started), 'settled'
+    or 'published'. ``cost_train`` and ``cost_holdout`` are what the run has spent or still reserves in each
+    branch, in nano-nats; ``details`` is what the reservation recorded, ``published`` what the publication
+    did.
+    """
+
+    run: str
+    reserved_at: str
+    state: str
+    plan_digest: str
+    split_id: str
+    cost_train: int
+    cost_holdout: int
+    details: Mapping[str, Any]
+    published: Mapping[str, Any] | None
+
+
+@dataclass
+class _Run:
+    reservation: Entry
+    split_id: str
+    charges: dict[str, Charge]
+    held: Splits = field(default_factory=dict)
+    attempts: dict[str, int] = field(default_factory=dict)
+    freed: set[str] = field(default_factory=set)
+    settled: bool = False
+    published: Mapping[str, Any] | None = None
+
+
+@dataclass
+class Replay:
+    """A fold over one policy's entries, in order: `apply` each."""
+
+    capacity: int = 0
+    held: Splits = field(default_factory=dict)
+    spent: Splits = field(default_factory=dict)
+    runs: dict[str, _Run] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, history: Iterable[Entry]) -> Replay:
+        replay = cls()
+        for entry in history:
+            replay.apply(entry)
+        return replay
+
+    def apply(self, entry: Entry) -> None:
+        """Take the next entry in; `TamperedArtifact` where the ledger's rules do not allow it there."""
+        try:
+            self._apply(entry)
+        except Exception:  # whatever a forged payload makes of the fold, the entry is not the ledger's
+            raise _tampered(
+                entry.policy, entry.sequence, "the ledger's rules do not allow it where it stands"
+            ) from None
+
+    def _apply(self, entry: Entry) -> None:
+        payload = entry.payload
+        if self.capacity == 0 or entry.kind == "policy":
+            _require(self.capacity == 0 and entry.kind == "policy" and entry.key == keys.POLICY_KEY)
+            self.capacity = payload["capacity"]
+        elif entry.kind == "reserve":
+            _require(entry.key == keys.reserve_key(entry.run) and entry.run not in self.runs)
+            charges = {charge["mechanism"]: Charge.from_json(charge) for charge in payload["charges"]}
+            run = _Run(entry, payload["split_id"], charges)
+            self.runs[entry.run] = run
+            self._add(run, charges.values())
+        elif entry.kind in ("start", "free"):
+            self._begin(entry, self.runs[entry.run], payload["mechanism"], payload["attempt"])
+        elif entry.kind == "commit":
+            mechanism, attempt = payload["mechanism"], payload["attempt"]
+            _require(entry.key == keys.commit_key(entry.run, mechanism, attempt))
+            _require(1 <= attempt <= self.runs[entry.run].attempts[mechanism])
+        else:
+            bare = keys.fact_key(entry.run, entry.kind)
+            _require(entry.key == bare or entry.key.startswith(f"{bare}:"))
+            if entry.run in self.runs and entry.kind == "settled":
+                self.runs[entry.run].settled = True
+            if entry.run in self.runs and entry.kind == "published":
+                self.runs[entry.run].published = payload
+        _require(total(self.held) <= self.capacity)
+
+    def balance(self) -> Balance:
+        spent, both = total(self.spent), total(self.held)
+        return Balance(
+            capacity=self.capacity,
+            spent=spent,
+            reserved=both - spent,
+            left=self.capacity - both,
+            by_split={split_id: dict(branches) for split_id, branches in self.held.items()},
+        )
+
+    def summaries(self) -> list[RunSummary]:
+        """Every run that reserved, in order of reservation."""
+        return [_summary(name, run) for name, run in self.runs.items()]
+
+    def _begin(self, entry: Entry, run: _Run, mechanism: str, attempt: int) -> None:
+        charge = run.charges[mechanism]
+        _require(entry.key == keys.begin_key(entry.run, mechanism, attempt))
+        _require(mechanism not in run.freed and attempt == run.attempts.get(mechanism, 0) + 1)
+        if entry.kind == "free":
+            _require(attempt == 1)
+            run.freed.add(mechanism)
+            self.held = minus(self.held, run.split_id, [charge])
+            run.held = minus(run.held, run.split_id, [charge])
+            return
+        _require(attempt <= run.reservation.payload["max_attempts"])
+        run.attempts[mechanism] = attempt
+        self.spent = plus(self.spent, run.split_id, [charge])
+        if attempt > 1:
+            self._add(run, [charge])
+
+    def _add(self, run: _Run, charges: Iterable[Charge]) -> None:
+        charges = list(charges)
+        self.held = plus(self.held, run.split_id, charges)
+        run.held = plus(run.held, run.split_id, charges)
+
+
+def verify_chain(policy: str, history: list[Entry], anchors: Mapping[int, str]) -> None:
+    """Recompute digests, links, sequence and balances.
+
+    :param anchors: digests that were noted elsewhere, by sequence number: they show what the chain alone
+        cannot, a tail cut off or a history rewritten whole.
+    :raises TamperedArtifact: names the first entry that is not what the ledger wrote.
+    """
+    if history and (history[0].sequence != 1 or history[0].previous != ""):
+        raise _tampered(policy, 1, "it is missing or is not the first")
+    for entry in history[:1]:
+        if not entry.is_intact():
+            raise _tampered(policy, entry.sequence, "it does not carry its own digest")
+    for before, entry in pairwise(history):
+        if entry.sequence != before.sequence + 1:
+            raise _tampered(policy, before.sequence + 1, "it is missing or there twice")
+        if entry.previous != before.digest:
+            raise _tampered(policy, entry.sequence, "it does not follow the entry before it")
+        if not entry.is_intact():
+            raise _tampered(policy, entry.sequence, "it does not carry its own digest")
+    replay = Replay()
+    for entry in history:
+        replay.apply(entry)
+        if entry.balance_text != canonical_json(replay.held):
+            raise _tampered(policy, entry.sequence, "its balance does not follow from the entries up to it")
+    digests = {entry.sequence: entry.digest for entry in history}
+    for sequence, digest in sorted(anchors.items()):
+        if digests.get(sequence) != digest:
+            raise _tampered(policy, sequence, "its digest is not the one that was noted elsewhere")
+
+
+def _tampered(policy: str, sequence: int, fault: str) -> TamperedArtifact:
+    return TamperedArtifact(
+        f"policy {policy!r}: the ledger is not intact from entry {sequence} on: {fault}; do not release "
+        "from this database, restore it from a trusted copy"
+    )
+
+
+def _require(holds: bool) -> None:
+    if not holds:
+        raise ValueError
+
+
+def _summary(name: str, run: _Run) -> RunSummary:
+    if run.published is not None:
+        state = "published"
+    elif len(run.freed) == len(run.charges):
+        state = "freed"
+    elif run.settled or run.freed:
+        state = "settled"
+    else:
+        state = "started" if run.attempts else "reserved"
+    payload = run.reservation.payload
+    held = run.held[run.split_id]
+    return RunSummary(
+        run=name,
+        reserved_at=run.reservation.at,
+        state=state,
+        plan_digest=payload["plan_digest"],
+        split_id=run.split_id,
+        cost_train=held["train"],
+        cost_holdout=held["holdout"],
+        details=payload["details"],
+        published=run.published,
+    )

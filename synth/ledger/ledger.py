@@ -1,0 +1,234 @@
+"""The budget ledger: who may spend what, what was spent, and what was decided.
+
+Guarantees, with any number of threads, processes and hosts on one database:
+
+- a policy's total never passes its capacity: admission and the entry that spends are one serial transaction;
+- a mechanism starts only on budget that was reserved before, for exactly the plan that was reserved;
+- every attempt that started stays charged, and one that was freed can never start;
+- the same request, repeated, is recorded once.
+
+What breaks them: a row changed in spite of the triggers (`Ledger.verify` finds it), a caller that looks at
+private rows without `Ledger.begin`, or a cost that was rounded down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+from synth.errors import LedgerError, PolicyError
+from synth.ledger import entries as keys
+from synth.ledger import spending
+from synth.ledger.balance import Balance, Charge
+from synth.ledger.chain import Chain, registrations
+from synth.ledger.database import REGISTRATION_LOCK, Database
+from synth.ledger.entries import Entry, canonical_json
+from synth.ledger.history import Replay, RunSummary, verify_chain
+from synth.ledger.policies import PolicyRecord, policy_payload, refuse_another, refuse_shared_sources
+from synth.ledger.spending import reservation_payload
+
+
+class Ledger:
+    """The API of the ledger; `Ledger.open` makes one. Safe to use from several threads and to fork."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    def open(cls, url: str) -> Ledger:
+        """The ledger at ``url``. An SQLite file is created and migrated; PostgreSQL must be current."""
+        database = Database.connect(url)
+        if database.is_sqlite:
+            database.migrate()
+        elif not database.is_current():
+            raise LedgerError(
+                f"the ledger at {database.place} does not have this version's schema; "
+                "run `sluice budget migrate` with a role that may create tables"
+            )
+        return cls(database)
+
+    @staticmethod
+    def migrate(url: str) -> None:
+        """Bring the schema at ``url`` to this version's."""
+        database = Database.connect(url)
+        database.migrate()
+        database.close()
+
+    def close(self) -> None:
+        self._database.close()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # Policies
+
+    def register(self, name: str, document: Mapping[str, Any], capacity: int, by: str) -> Entry:
+        """Register a policy. The same document and capacity again return the first registration.
+
+        :param document: the policy; its ``sources`` lists the normalised URIs that belong to it.
+        :param capacity: nano-nats of Rényi divergence at the policy's order, rounded down.
+        :raises PolicyError: the name is registered with other fields, or a source belongs to another policy.
+        """
+        payload = policy_payload(keys.policy_name(name), document, capacity, by)
+        with self._database.writing(REGISTRATION_LOCK) as connection:
+            chain = Chain(connection, name)
+            registered = chain.find(keys.POLICY_KEY)
+            if registered is not None:
+                refuse_another(PolicyRecord.from_entry(registered), document, capacity)
+                return registered
+            others = [PolicyRecord.from_entry(entry) for entry in registrations(connection)]
+            refuse_shared_sources(name, document, others)
+            return chain.append("policy", keys.POLICY_KEY, "", payload, {})
+
+    def policy(self, name: str) -> PolicyRecord:
+        with self._reading(name) as chain:
+            return PolicyRecord.from_entry(chain.policy_entry())
+
+    def policies(self) -> list[PolicyRecord]:
+        with self._database.reading() as connection:
+            return [PolicyRecord.from_entry(entry) for entry in registrations(connection)]
+
+    def policy_for_source(self, uri: str) -> PolicyRecord:
+        for record in self.policies():
+            if uri in record.document["sources"]:
+                return record
+        raise PolicyError(
+            f"source {uri!r} belongs to no policy, so nothing may be released from it; the privacy officer "
+            "registers one with `sluice budget register`"
+        )
+
+    # Spending
+
+    def reserve(
+        self,
+        policy: str,
+        run: str,
+        *,
+        plan_digest: str,
+        split_id: str,
+        max_attempts: int,
+        charges: Sequence[Charge],
+        details: Mapping[str, Any],
+    ) -> Entry:
+        """Reserve one attempt of every mechanism of a plan, before anything reads private rows.
+
+        :raises BudgetExceeded: the policy's total would pass its capacity.
+        :raises PlanChanged: the run has reserved another plan.
+        """
+        payload = reservation_payload(plan_digest, split_id, max_attempts, charges, details)
+        with self._writing(policy) as chain:
+            return spending.reserve(chain, run, payload)
+
+    def begin(self, policy: str, run: str, mechanism: str, *, plan_digest: str) -> int:
+        """Start an attempt of a reserved mechanism; it stays charged from here on, whatever becomes of it.
+
+        Call it only where no committed output of the mechanism is at hand: every call is another attempt, and
+        from the second on its cost is charged again.
+
+        :returns: the attempt's number, from 1.
+        """
+        with self._writing(policy) as chain:
+            return spending.begin(chain, run, mechanism, plan_digest)
+
+    def commit(self, policy: str, run: str, mechanism: str, attempt: int) -> Entry:
+        """Record that the output of an attempt is kept; again is the same."""
+        with self._writing(policy) as chain:
+            return spending.commit(chain, run, mechanism, attempt)
+
+    def committed(self, policy: str, run: str, mechanism: str) -> bool:
+        commits = (entry for entry in self.entries(policy, run) if entry.kind == "commit")
+        return any(entry.payload["mechanism"] == mechanism for entry in commits)
+
+    def attempts(self, policy: str, run: str) -> dict[str, int]:
+        """How often each reserved mechanism was started; empty where nothing was reserved."""
+        with self._reading(policy) as chain:
+            reserved = chain.find(keys.reserve_key(run))
+            if reserved is None:
+                return {}
+            started = {charge.mechanism: 0 for charge in spending.charges_of(reserved.payload)}
+            for entry in chain.history(run):
+                if entry.kind == "start":
+                    started[entry.payload["mechanism"]] += 1
+            return started
+
+    def settle(self, policy: str, run: str) -> list[str]:
+        """Give back what never started, for good; what started stays spent.
+
+        :returns: every mechanism of the run that was freed, now or before; none where nothing was reserved.
+        """
+        with self._writing(policy) as chain:
+            return spending.settle(chain, run)
+
+    # Facts
+
+    def record(
+        self, policy: str, run: str, kind: str, payload: Mapping[str, Any], *, suffix: str = ""
+    ) -> Entry:
+        """Record a fact of a run: a gate's verdict, a decision, a publication.
+
+        :param suffix: tells apart facts of one kind, where a run has several.
+        :raises LedgerError: the fact is recorded with another payload.
+        """
+        key = keys.fact_key(run, kind, suffix)
+        with self._writing(policy) as chain:
+            recorded = chain.find(key)
+            if recorded is None:
+                return chain.append(kind, key, run, dict(payload))
+            if recorded.payload_text != canonical_json(payload):
+                raise LedgerError(
+                    f"run {run!r}: {kind!r} is recorded with another content and entries cannot be changed; "
+                    "record a further one under a suffix"
+                )
+            return recorded
+
+    def find(self, policy: str, run: str, kind: str, *, suffix: str = "") -> Entry | None:
+        """The run's reservation (kind 'reserve') or a recorded fact, if there is one."""
+        key = keys.reserve_key(run) if kind == "reserve" else keys.fact_key(run, kind, suffix)
+        with self._reading(policy) as chain:
+            return chain.find(key)
+
+    def entries(self, policy: str, run: str | None = None) -> list[Entry]:
+        with self._reading(policy) as chain:
+            return chain.history(run)
+
+    def runs(self, policy: str) -> list[RunSummary]:
+        return Replay.of(self.entries(policy)).summaries()
+
+    def balance(self, policy: str) -> Balance:
+        with self._reading(policy) as chain:
+            return Replay.of(chain.history()).balance()
+
+    def verify(self, policy: str, *, anchors: Mapping[int, str] | None = None) -> Entry:
+        """Recompute the policy's chain and balances from its entries.
+
+        :param anchors: digests noted elsewhere, by sequence number; only they reveal a tail cut off.
+        :returns: the last entry, whose sequence and digest are worth noting elsewhere.
+        :raises TamperedArtifact: names the first entry that is not what was written.
+        """
+        with self._database.reading() as connection:
+            history = Chain(connection, policy).history()
+        verify_chain(policy, history, anchors or {})
+        if not history:
+            raise PolicyError(f"policy {policy!r} is not registered, so there is nothing to verify")
+        return history[-1]
+
+    @contextmanager
+    def _reading(self, policy: str) -> Iterator[Chain]:
+        with self._database.reading() as connection:
+            chain = Chain(connection, policy)
+            chain.policy_entry()
+            yield chain
+
+    @contextmanager
+    def _writing(self, policy: str) -> Iterator[Chain]:
+        with self._database.writing(f"policy {policy}") as connection:
+            chain = Chain(connection, policy)
+            chain.policy_entry()
+            yield chain

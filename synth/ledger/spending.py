@@ -1,0 +1,163 @@
+"""Spending inside one transaction: reserve, begin, commit, settle.
+
+Each function takes a `Chain` whose policy's lock is held, decides on a bounded number of entries (the
+reservation, the attempts of one mechanism, the last entry), and appends. The whole history is read only to
+word a refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from synth.errors import (
+    AttemptsExhausted,
+    BudgetExceeded,
+    LedgerError,
+    NotReserved,
+    PlanChanged,
+    ReservationReleased,
+)
+from synth.ledger import entries as keys
+from synth.ledger.balance import Charge, checked_charges, minus, plus, refusal, total
+from synth.ledger.chain import Chain
+from synth.ledger.entries import Entry, Splits, canonical_json
+from synth.ledger.history import Replay
+
+MOST_ATTEMPTS = 100
+
+
+def reservation_payload(
+    plan_digest: str, split_id: str, max_attempts: int, charges: Sequence[Charge], details: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The payload of a reservation, if it is acceptable."""
+    if type(max_attempts) is not int or not 1 <= max_attempts <= MOST_ATTEMPTS:
+        raise LedgerError(
+            f"max_attempts {max_attempts!r} is not accepted: a whole number from 1 to {MOST_ATTEMPTS}"
+        )
+    if not plan_digest or not split_id:
+        raise LedgerError("a reservation needs a plan_digest and a split_id, neither of them empty")
+    return {
+        "plan_digest": plan_digest,
+        "split_id": split_id,
+        "max_attempts": max_attempts,
+        "charges": [charge.as_json() for charge in checked_charges(charges)],
+        "details": dict(details),
+    }
+
+
+def reserve(chain: Chain, run: str, payload: dict[str, Any]) -> Entry:
+    """See `Ledger.reserve`."""
+    reserved = chain.find(keys.reserve_key(run))
+    if reserved is not None:
+        _require_plan(reserved, payload["plan_digest"])
+        for name in ("split_id", "max_attempts", "charges"):
+            if canonical_json(reserved.payload[name]) != canonical_json(payload[name]):
+                raise PlanChanged(
+                    f"run {run!r}: {name} differs from what was reserved under the same plan digest; "
+                    "the digest has to cover it"
+                )
+        return reserved
+    before = _held(chain)
+    after = plus(before, payload["split_id"], charges_of(payload))
+    _admit(chain, before, after, f"run {run!r}")
+    return chain.append("reserve", keys.reserve_key(run), run, payload, after)
+
+
+def begin(chain: Chain, run: str, mechanism: str, plan_digest: str) -> int:
+    """See `Ledger.begin`."""
+    reserved = chain.find(keys.reserve_key(run))
+    if reserved is None:
+        raise NotReserved(
+            f"run {run!r} has no reservation under policy {chain.policy!r}; reserve its plan before "
+            "anything reads rows"
+        )
+    _require_plan(reserved, plan_digest)
+    charge = _charge(reserved, mechanism)
+    most: int = reserved.payload["max_attempts"]
+    begun = chain.find_all([keys.begin_key(run, mechanism, number) for number in range(1, most + 1)])
+    if any(entry.kind == "free" for entry in begun.values()):
+        raise ReservationReleased(
+            f"run {run!r} was settled before mechanism {mechanism!r} started, and its budget was given back; "
+            "start a new run"
+        )
+    attempt = len(begun) + 1
+    if attempt > most:
+        raise AttemptsExhausted(
+            f"run {run!r}: mechanism {mechanism!r} started {most} times, which is max_attempts of the plan, "
+            "and each attempt stays spent; find out why its output was lost, then start a new run"
+        )
+    before = _held(chain)
+    after = before
+    if attempt > 1:
+        after = plus(before, reserved.payload["split_id"], [charge])
+        _admit(chain, before, after, f"attempt {attempt} of mechanism {mechanism!r} in run {run!r}")
+    payload = {"mechanism": mechanism, "attempt": attempt, "plan_digest": plan_digest}
+    chain.append("start", keys.begin_key(run, mechanism, attempt), run, payload, after)
+    return attempt
+
+
+def commit(chain: Chain, run: str, mechanism: str, attempt: int) -> Entry:
+    """See `Ledger.commit`."""
+    begun = chain.find(keys.begin_key(run, mechanism, attempt))
+    if begun is None or begun.kind != "start":
+        raise NotReserved(
+            f"run {run!r}: attempt {attempt} of mechanism {mechanism!r} was never started, so it cannot "
+            "have an output; begin it first"
+        )
+    key = keys.commit_key(run, mechanism, attempt)
+    return chain.find(key) or chain.append("commit", key, run, {"mechanism": mechanism, "attempt": attempt})
+
+
+def settle(chain: Chain, run: str) -> list[str]:
+    """See `Ledger.settle`."""
+    reserved = chain.find(keys.reserve_key(run))
+    if reserved is None:
+        return []
+    charges = charges_of(reserved.payload)
+    begun = chain.find_all([keys.begin_key(run, charge.mechanism, 1) for charge in charges])
+    freed = []
+    for charge in charges:
+        key = keys.begin_key(run, charge.mechanism, 1)
+        if key not in begun:
+            after = minus(_held(chain), reserved.payload["split_id"], [charge])
+            chain.append("free", key, run, {"mechanism": charge.mechanism, "attempt": 1}, after)
+        if key not in begun or begun[key].kind == "free":
+            freed.append(charge.mechanism)
+    return freed
+
+
+def charges_of(payload: Mapping[str, Any]) -> list[Charge]:
+    """The charges of a reservation's payload."""
+    return [Charge.from_json(charge) for charge in payload["charges"]]
+
+
+def _held(chain: Chain) -> Splits:
+    last = chain.last()
+    return last.balance if last else {}
+
+
+def _admit(chain: Chain, before: Splits, after: Splits, purpose: str) -> None:
+    capacity: int = chain.policy_entry().payload["capacity"]
+    if total(after) > capacity:
+        balance = Replay.of(chain.history()).balance()
+        raise BudgetExceeded(refusal(chain.policy, balance, total(after) - total(before), purpose))
+
+
+def _require_plan(reserved: Entry, plan_digest: str) -> None:
+    if reserved.payload["plan_digest"] != plan_digest:
+        raise PlanChanged(
+            f"run {reserved.run!r} reserved plan {reserved.payload['plan_digest']} and was handed plan "
+            f"{plan_digest}; run the plan that was reserved, or start a new run for the new one"
+        )
+
+
+def _charge(reserved: Entry, mechanism: str) -> Charge:
+    charges = charges_of(reserved.payload)
+    for charge in charges:
+        if charge.mechanism == mechanism:
+            return charge
+    raise LedgerError(
+        f"mechanism {mechanism!r} is not in the reservation of run {reserved.run!r}, which holds "
+        f"{', '.join(charge.mechanism for charge in charges)}; the plan has to hold every mechanism that runs"
+    )

@@ -1,0 +1,79 @@
+"""Mechanisms on integer data: histograms and counts with discrete Gaussian noise from OpenDP.
+
+OpenDP samples the discrete Gaussian exactly, in integer arithmetic, from the operating system's entropy, so there is
+no floating-point channel here. Every function takes the event that was reserved and adds exactly that event's noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import opendp.prelude as dp
+
+from synth.events import DiscreteGaussian
+
+Counts = npt.NDArray[np.int64]
+
+dp.enable_features("contrib")
+
+
+def noisy_integers(values: npt.ArrayLike, sigma: float) -> Counts:
+    """Integers plus independent discrete Gaussian noise of scale ``sigma``; same shape.
+
+    Sensitivity is the caller's argument; cost is linear in the number of values, some microseconds each.
+    """
+    exact = np.asarray(values, dtype=np.int64)
+    space = dp.vector_domain(dp.atom_domain(T="i64")), dp.l2_distance(T="f64")
+    noise = dp.m.make_gaussian(*space, scale=sigma)
+    return np.array(noise(exact.ravel().tolist()), dtype=np.int64).reshape(exact.shape)
+
+
+def noisy_histogram(codes: npt.NDArray[np.integer], size: int, event: DiscreteGaussian) -> Counts:
+    """How many rows hold each of ``size`` codes, with noise. Shape (size,).
+
+    *Sensitivity.* A unit has one row, so adding or removing it moves one cell by one and leaves the others: one
+    integer query of sensitivity 1, whichever cell it is.
+    """
+    _require(event, compositions=1)
+    return noisy_integers(np.bincount(codes, minlength=size), event.sigma)
+
+
+def noisy_marginals(
+    codes: npt.NDArray[np.integer], sizes: Sequence[int], event: DiscreteGaussian
+) -> list[Counts]:
+    """A noisy histogram of every column. ``codes`` has shape (rows, columns); one array of shape (size,) a column.
+
+    *Sensitivity.* A unit's one row moves one cell in each column's histogram by one: as many integer queries of
+    sensitivity 1 as there are columns.
+    """
+    _require(event, compositions=len(sizes))
+    exact = [np.bincount(codes[:, i], minlength=size) for i, size in enumerate(sizes)]
+    noisy = noisy_integers(np.concatenate(exact), event.sigma)
+    return np.split(noisy, np.cumsum(sizes)[:-1])
+
+
+def noisy_counts(masks: npt.NDArray[np.bool_], event: DiscreteGaussian) -> Counts:
+    """How many rows have each property. ``masks`` has shape (rows, properties); result (properties,).
+
+    *Sensitivity.* Each property is decided by a row alone, and a unit has one row: as many integer queries of
+    sensitivity 1 as there are properties.
+    """
+    _require(event, compositions=masks.shape[1])
+    return noisy_integers(masks.sum(axis=0), event.sigma)
+
+
+def noisy_scalar(value: int, event: DiscreteGaussian) -> int:
+    """One integer statistic with noise; the caller shows that a unit moves it by at most ``event.sensitivity``."""
+    if event.compositions != 1:
+        raise ValueError(f"Expected compositions=1 for one statistic, given {event.compositions}.")
+    return int(noisy_integers([value], event.sigma)[0])
+
+
+def _require(event: DiscreteGaussian, *, compositions: int) -> None:
+    if event.sensitivity != 1 or event.compositions != compositions:
+        raise ValueError(
+            f"Expected an event of sensitivity 1 and {compositions} compositions, given sensitivity "
+            f"{event.sensitivity} and {event.compositions} compositions: the plan does not describe this release."
+        )

@@ -1,0 +1,1 @@
+"""Synthesizers: each a file that reads like its paper, on top of shared mechanisms."""

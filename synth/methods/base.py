@@ -1,0 +1,76 @@
+"""What a synthesizer is: it declares its mechanisms, fits through charged mechanisms only, and samples for free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy.typing as npt
+import pandas as pd
+
+from synth.contract import Contract
+from synth.plan import Demand, ReleasePlan
+from synth.progress import Progress
+from synth.schema import Codes, Schema
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+class RunOnce(Protocol):
+    """Runs a charged mechanism at most once for each charge.
+
+    Given the mechanism's name in the plan and the computation of its noisy output, it returns the committed output
+    if there is one; otherwise it has the start recorded, computes, commits, and returns.
+    """
+
+    def __call__(self, mechanism: str, compute: Callable[[], Arrays]) -> dict[str, npt.NDArray[Any]]: ...
+
+
+class Model(Protocol):
+    """A finished model: all that it holds is the output of charged mechanisms, or public."""
+
+    def frames(self, rows: int, seed: int) -> Iterator[pd.DataFrame]:
+        """Released rows in chunks; the same model, rows and seed give the same rows."""
+        ...
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Everything learnt, by name."""
+        ...
+
+
+class Synthesizer(Protocol):
+    """A method that can be named in a contract."""
+
+    name: str
+
+    def demands(self, contract: Contract, schema: Schema, train_units: float) -> Sequence[Demand]:
+        """The mechanisms it runs on the training branch, each with its share of the release's budget.
+
+        :param train_units: declared, never counted: about how many units the branch has.
+        """
+        ...
+
+    def fit(
+        self,
+        codes: Codes,
+        contract: Contract,
+        schema: Schema,
+        plan: ReleasePlan,
+        once: RunOnce,
+        progress: Progress,
+    ) -> Model:
+        """Fit on private codes of the training branch, shape (units, columns), looking only through ``once``."""
+        ...
+
+    def restore(self, arrays: Arrays, contract: Contract, schema: Schema) -> Model:
+        """The model whose :meth:`Model.arrays` were saved."""
+        ...
+
+
+def synthesizer(name: str) -> Synthesizer:
+    """The synthesizer that a contract names; its module is imported only now."""
+    if name == "dpdsyn":
+        from synth.methods.tabular.dpdsyn import Dpdsyn
+
+        return Dpdsyn()
+    raise KeyError(f"No synthesizer is called {name!r}.")

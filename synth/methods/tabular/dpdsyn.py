@@ -1,0 +1,242 @@
+"""Certified DPDSyn: features from noisy marginals, labels from a classifier trained by DP-SGD.
+
+DPDSyn (arXiv 2604.15660, 2026) trains a DP-SGD classifier for the consumer's task, shuffles each column of the private
+table, and labels the shuffled rows with the classifier. Shuffling releases each column's exact values: whether a value
+that one person alone holds occurs in the release has probability one or zero, so no (ε, δ) holds. Here the columns
+are drawn from noisy marginals over the public domain instead, which is what shuffling achieves, up to noise:
+
+1. Measure every column's histogram (discrete Gaussian noise).
+2. Train the label model by DP-SGD; average its weights.
+3. Measure how confidence and correctness go together; calibrate.
+4. Draw features independently, label them by the calibrated model.
+
+Features are independent of each other: pairs of features are not kept, pairs with the label are kept through the label
+model. Probabilities are calibrated for real rows, so that a consumer's model learns them right; on independent features
+they need not average to the label's share in the data. What accuracy a consumer can reach is bounded by the label
+model's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from synth import dpsgd
+from synth.contract import Contract, DpdsynOptions
+from synth.events import DiscreteGaussian, PoissonGaussian
+from synth.mechanisms import noisy_histogram, noisy_marginals
+from synth.methods.base import Arrays, Model, RunOnce
+from synth.methods.tabular.label_model import (
+    CONFIDENCE_BINS,
+    LabelModel,
+    calibrate,
+    calibration_cells,
+    softmax,
+)
+from synth.methods.tabular.marginals import (
+    Probabilities,
+    estimate_distributions,
+    systematic_labels,
+    systematic_sample,
+)
+from synth.plan import TRAIN, Demand, ReleasePlan, integer_queries, sampled_gaussian
+from synth.progress import Progress
+from synth.schema import Codes, Schema
+
+_BLOCK = 65_536
+_CALIBRATION_ROWS = 20_000
+_CALIBRATION_SEED = 0  # draws synthetic rows to calibrate on; hides nothing
+
+
+class Dpdsyn:
+    """The synthesizer ``dpdsyn``, structure ``independent``."""
+
+    name = "dpdsyn"
+
+    def demands(self, contract: Contract, schema: Schema, train_units: float) -> Sequence[Demand]:
+        """Marginals, label model and, where labels are sampled, calibration."""
+        options = contract.method.options
+        shares = options.shares
+        columns = len(schema.columns)
+        rate = min(1.0, options.batch_size / train_units)
+        calibrated = options.labels == "sampled"
+        label_share = shares.label_model + (0 if calibrated else shares.calibration)
+        demands = [
+            Demand(
+                "marginals",
+                (TRAIN,),
+                shares.marginals,
+                integer_queries(DiscreteGaussian(1.0, 1, columns)),
+                "a histogram of every column",
+                {"columns": columns, "cells": sum(column.size for column in schema.columns)},
+            ),
+            Demand(
+                "label_model",
+                (TRAIN,),
+                label_share,
+                sampled_gaussian(rate, options.steps, contract.privacy.delta),
+                "DP-SGD of the classifier that labels the rows",
+                {"clipping_norm": options.clipping_norm, "expected_batch": options.batch_size},
+            ),
+        ]
+        if calibrated:
+            demands.append(
+                Demand(
+                    "calibration",
+                    (TRAIN,),
+                    shares.calibration,
+                    integer_queries(DiscreteGaussian(1.0)),
+                    "a histogram of the classifier's confidence by correctness",
+                    {"cells": _calibration_size(schema)},
+                )
+            )
+        return demands
+
+    def fit(
+        self,
+        codes: Codes,
+        contract: Contract,
+        schema: Schema,
+        plan: ReleasePlan,
+        once: RunOnce,
+        progress: Progress,
+    ) -> DpdsynModel:
+        """Steps 1 to 3; ``codes`` are private, shape (units, columns)."""
+        options = contract.method.options
+        sizes = [column.size for column in schema.columns]
+
+        def measure() -> Arrays:
+            return {"counts": np.concatenate(noisy_marginals(codes, sizes, plan.counts("marginals")))}
+
+        noisy = np.split(once("marginals", measure)["counts"], np.cumsum(sizes)[:-1])
+        distributions, _ = estimate_distributions(schema, noisy)
+
+        # A row without a label teaches nothing; leaving it out is decided by that row alone.
+        labelled = codes[codes[:, schema.target_index] != schema[schema.target].null_code]
+        label_model = LabelModel(schema, distributions, options.hidden_units)
+
+        def train() -> Arrays:
+            return _train(label_model, labelled, schema, plan, options, progress)
+
+        weights = once("label_model", train)
+        label_model.load(weights)
+        model = DpdsynModel(schema, options, distributions, weights)
+        if options.labels == "argmax":
+            return model
+
+        def score() -> Arrays:
+            cells = calibration_cells(label_model.logits(labelled), labelled[:, schema.target_index])
+            return {"counts": noisy_histogram(cells, _calibration_size(schema), plan.counts("calibration"))}
+
+        model.calibrate(once("calibration", score)["counts"], plan.counts("calibration").sigma)
+        return model
+
+    def restore(self, arrays: Arrays, contract: Contract, schema: Schema) -> DpdsynModel:
+        """The model from :meth:`DpdsynModel.arrays`."""
+        sizes = np.cumsum([column.size for column in schema.columns])[:-1]
+        weights = {name.removeprefix("w."): value for name, value in arrays.items() if name.startswith("w.")}
+        model = DpdsynModel(
+            schema, contract.method.options, np.split(np.asarray(arrays["distributions"]), sizes), weights
+        )
+        model.temperature = float(arrays["temperature"])
+        model.offsets = np.asarray(arrays["offsets"])
+        return model
+
+
+class DpdsynModel(Model):
+    """The finished model; everything in it was released by a charged mechanism or is public.
+
+    :param distributions: of every column over its codes.
+    :param weights: of the label model.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        options: DpdsynOptions,
+        distributions: Sequence[Probabilities],
+        weights: Arrays,
+    ) -> None:
+        self.schema = schema
+        self.distributions = list(distributions)
+        self.temperature = 1.0
+        self.offsets = np.zeros(schema[schema.target].cells)
+        self._labels = options.labels
+        self._weights = dict(weights)
+        self._label_model = LabelModel(schema, distributions, options.hidden_units)
+        self._label_model.load(self._weights)
+
+    def calibrate(self, noisy: npt.NDArray[np.int64], sigma: float) -> None:
+        """Set temperature and class offsets from the noisy calibration histogram and the released label share."""
+        codes = self._features(_CALIBRATION_ROWS, np.random.default_rng(_CALIBRATION_SEED))
+        share = self.distributions[self.schema.target_index][: self._label_model.classes]
+        logits = self._label_model.logits(codes)
+        self.temperature, self.offsets = calibrate(noisy, sigma, logits, share / share.sum())
+
+    def probabilities(self, codes: Codes) -> Probabilities:
+        """Calibrated class probabilities of rows of codes, whose target column is ignored. (rows, classes)"""
+        return softmax(self._label_model.logits(codes) / self.temperature + self.offsets)
+
+    def codes(self, rows: int, seed: int) -> Iterator[tuple[Codes, np.random.Generator]]:
+        """Blocks of synthetic codes, each with the generator that its decoding goes on with."""
+        for block, start in enumerate(range(0, rows, _BLOCK)):
+            generator = np.random.default_rng([seed, block])
+            codes = self._features(min(_BLOCK, rows - start), generator)
+            probabilities = self.probabilities(codes)
+            if self._labels == "argmax":
+                labels = probabilities.argmax(axis=1).astype(np.int32)
+            else:
+                labels = systematic_labels(probabilities, generator)
+            codes[:, self.schema.target_index] = labels
+            yield codes, generator
+
+    def frames(self, rows: int, seed: int) -> Iterator[pd.DataFrame]:
+        """Released rows in chunks of native values."""
+        for codes, generator in self.codes(rows, seed):
+            yield self.schema.decode(codes, generator)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All that was learnt."""
+        return {
+            "distributions": np.concatenate(self.distributions),
+            "temperature": np.array(self.temperature),
+            "offsets": self.offsets,
+            **{f"w.{name}": np.asarray(value) for name, value in self._weights.items()},
+        }
+
+    def _features(self, rows: int, generator: np.random.Generator) -> Codes:
+        return np.column_stack([systematic_sample(d, rows, generator) for d in self.distributions])
+
+
+def _calibration_size(schema: Schema) -> int:
+    return 2 * CONFIDENCE_BINS * schema[schema.target].cells
+
+
+def _train(
+    label_model: LabelModel,
+    codes: Codes,
+    schema: Schema,
+    plan: ReleasePlan,
+    options: DpdsynOptions,
+    progress: Progress,
+) -> Arrays:
+    event = plan["label_model"].event
+    if not isinstance(event, PoissonGaussian):
+        raise TypeError("Expected 'label_model' to be DP-SGD in the plan.")
+    labels = torch.from_numpy(codes[:, schema.target_index].astype(np.int64))
+
+    def batch(chosen: npt.NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        return label_model.features(codes[chosen]), labels[chosen]
+
+    settings = dpsgd.TrainingSettings(
+        clipping_norm=options.clipping_norm,
+        expected_batch=options.batch_size,
+        learning_rate=options.learning_rate,
+    )
+    averaged = dpsgd.train(label_model.network, len(codes), batch, event, settings, progress)
+    return {name: value.numpy() for name, value in averaged.items()}

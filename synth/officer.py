@@ -1,0 +1,150 @@
+"""What the privacy officer does: register a policy, and what every run checks against it.
+
+A policy binds source URIs, the privacy unit, the total (ε, δ), the most that one release may take, the approval and the
+key of the split. It is immutable, and a contract can only be stricter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synth.accounting import RenyiFilter
+from synth.contract import Contract, Policy, canonical_json, resolve_uri
+from synth.errors import PolicyError
+from synth.ledger import Ledger
+from synth.schema import Schema
+from synth.settings import Settings
+
+_KEY_BYTES = 32
+
+
+@dataclass(frozen=True)
+class RegisteredPolicy:
+    """A policy as the ledger has it, with its filter and what names its split key."""
+
+    policy: Policy
+    filter: RenyiFilter
+    sources: tuple[str, ...]
+    key_fingerprint: str
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> RegisteredPolicy:
+        """From the document that :func:`register` handed to the ledger."""
+        policy = Policy.model_validate(document["policy"])
+        privacy_filter = RenyiFilter(document["order"], policy.epsilon, policy.delta)
+        return cls(policy, privacy_filter, tuple(document["sources"]), document["key_fingerprint"])
+
+    def split_key(self, keys: Path) -> bytes:
+        """The secret key of the split.
+
+        :raises PolicyError: if it is missing or not the registered one: the branches would change unseen.
+        """
+        path = keys / f"{self.policy.name}.key"
+        try:
+            key = path.read_bytes()
+        except OSError:
+            raise PolicyError(
+                f"policy {self.policy.name!r}: its split key is not readable in the keys folder of this worker; "
+                "restore it from the officer's backup"
+            ) from None
+        if _fingerprint(key) != self.key_fingerprint:
+            raise PolicyError(
+                f"policy {self.policy.name!r}: the split key is not the one that was registered; with another key "
+                "people would change branches unseen: restore the registered key"
+            )
+        return key
+
+    def split_id(self, contract: Contract, schema: Schema) -> str:
+        """Names the split: runs with the same id have each unit in the same branch.
+
+        Rows without a unit id are split by their content, so there the declared columns are part of the id.
+        """
+        parts: list[Any] = [
+            self.policy.name, self.key_fingerprint, self.policy.holdout_fraction, contract.privacy.model_dump()["unit"],
+        ]  # fmt: skip
+        if contract.privacy.unit == "row":
+            parts.append([(column.name, column.kind, column.parses_to_float) for column in schema.columns])
+            parts.append([contract.source.file_format, contract.source.delimiter, *contract.source.null_values])
+        return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:32]
+
+
+def register(ledger: Ledger, settings: Settings, policy: Policy, *, by: str) -> RegisteredPolicy:
+    """Register a policy in the ledger; registering the same one again changes nothing.
+
+    Draws the split key if this deployment has none for the policy.
+
+    :raises PolicyError: if the name or a source is taken by another policy.
+    """
+    privacy_filter = RenyiFilter.for_budget(policy.epsilon, policy.delta)
+    if privacy_filter.capacity < 1:
+        raise PolicyError(
+            f"policy {policy.name!r}: epsilon={policy.epsilon:g} with delta={policy.delta:g} leaves nothing to spend "
+            "under Rényi DP; raise epsilon or delta"
+        )
+    document = {
+        "policy": policy.model_dump(mode="json"),
+        "sources": [resolve_uri(source) for source in policy.sources],
+        "order": privacy_filter.order,
+        "key_fingerprint": _fingerprint(_key(settings.keys / f"{policy.name}.key")),
+    }
+    ledger.register(policy.name, document, privacy_filter.capacity, by)
+    return RegisteredPolicy.from_document(document)
+
+
+def policy_for(ledger: Ledger, contract: Contract) -> RegisteredPolicy:
+    """The policy that covers a contract's source.
+
+    :raises PolicyError: if there is none, or the contract is weaker than it: every point in one text.
+    """
+    record = ledger.policy_for_source(resolve_uri(contract.source.uri))
+    registered = RegisteredPolicy.from_document(record.document)
+    policy, privacy = registered.policy, contract.privacy
+    faults = []
+    if privacy.unit != policy.unit:
+        faults.append(f"privacy.unit is {_unit(privacy.unit)}, the policy's is {_unit(policy.unit)}")
+    if privacy.epsilon > policy.max_release_epsilon:
+        faults.append(
+            f"privacy.epsilon={privacy.epsilon:g} is above the policy's max_release_epsilon="
+            f"{policy.max_release_epsilon:g}"
+        )
+    if privacy.delta > policy.delta:
+        faults.append(f"privacy.delta={privacy.delta:g} is above the policy's delta={policy.delta:g}")
+    if policy.approval.mode == "human" and contract.approval.mode != "human":
+        faults.append("approval.mode is automatic, the policy asks for human")
+    if faults:
+        lines = "\n".join(f"  - {fault}" for fault in faults)
+        raise PolicyError(
+            f"contract {contract.dataset.name!r} is weaker than policy {policy.name!r}; it may only be stricter:\n"
+            + lines
+        )
+    return registered
+
+
+def _unit(unit: Any) -> str:
+    return "row" if unit == "row" else f"column {unit.column!r}"
+
+
+def _fingerprint(key: bytes) -> str:
+    return hashlib.sha256(b"sluice split key\0" + key).hexdigest()[:32]
+
+
+def _key(path: Path) -> bytes:
+    """The key in a file that only its owner may read; drawn on first use."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secrets.token_bytes(_KEY_BYTES))
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()
+    return path.read_bytes()

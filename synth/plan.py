@@ -1,0 +1,242 @@
+"""The release plan: every mechanism of one release, in two branches, with its noise and its event.
+
+One frozen value is computed from contract and policy before any data is touched, reserved in the ledger under its
+digest, and handed to every step: what runs is what was reserved. A unit is in one branch, *train* or *holdout*, so
+a release costs the worse of the two composed branches; what sees all rows (validation) is in both.
+
+Parts of a release declare *demands*: a mechanism's name, branches, share of the budget, and how a share becomes
+noise. Shares are of zero-concentrated cost; one common scale is then tightened until the PLD composition of the
+training branch meets the contract's ε. The holdout's gate is sized so that its branch's whole privacy curve stays
+below the training branch's: it adds nothing to the claim.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from scipy.optimize import brentq
+
+from synth import accounting
+from synth.contract import Contract, canonical_json
+from synth.errors import ContractError
+from synth.events import DiscreteGaussian, Event, PoissonGaussian, event_document, event_from_document
+
+TRAIN, HOLDOUT = "train", "holdout"
+_SLACK = 1e-3  # relative; the search uses coarse accounting and must land below the target on the fine one
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a part of the release asks for: a mechanism whose noise is still open.
+
+    :ivar sized: the event that costs a zero-concentrated ``rho``, at the total ``rho`` of the branch.
+    """
+
+    name: str
+    branches: tuple[str, ...]
+    share: float
+    sized: Callable[[float, float], Event]
+    description: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+def integer_queries(template: DiscreteGaussian) -> Callable[[float, float], Event]:
+    """Sizes discrete Gaussian queries."""
+    return lambda rho, total: template.scaled_to(rho)
+
+
+def sampled_gaussian(sampling_rate: float, steps: int, delta: float) -> Callable[[float, float], Event]:
+    """Sizes DP-SGD: the noise multiplier whose Rényi cost, at the order that matters for the total, is order x rho."""
+
+    def sized(rho: float, total: float) -> Event:
+        order = int(min(max(2, round(1 + math.sqrt(math.log(1 / delta) / total))), 256))
+
+        def excess(log_noise: float) -> float:
+            event = PoissonGaussian(math.exp(log_noise), sampling_rate, steps)
+            return math.log(accounting.renyi(event, order)) - math.log(order * rho)
+
+        return PoissonGaussian(math.exp(brentq(excess, math.log(0.3), math.log(500), xtol=1e-4)), sampling_rate, steps)
+
+    return sized
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """One mechanism of a plan: what it does, whom it sees, what is charged."""
+
+    name: str
+    branches: tuple[str, ...]
+    share: float
+    event: Event
+    description: str
+    parameters: Mapping[str, Any]
+
+    def document(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "name": self.name,
+            "branches": list(self.branches),
+            "share": self.share,
+            "event": event_document(self.event),
+            "description": self.description,
+            "parameters": dict(self.parameters),
+        }
+
+
+@dataclass(frozen=True)
+class ReleasePlan:
+    """All mechanisms of one release, and what they cost together.
+
+    :ivar epsilon: claimed ε of one release at ``delta``: the training branch by PLD, rounded up.
+    :ivar epsilon_holdout: the holdout branch's, never above it.
+    :ivar epsilon_renyi: cross-check of ``epsilon`` by Rényi DP.
+    :ivar epsilon_all_attempts: if every mechanism of the training branch ran ``max_attempts`` times.
+    """
+
+    contract_digest: str
+    mechanisms: tuple[Mechanism, ...]
+    delta: float
+    epsilon: float
+    epsilon_holdout: float
+    epsilon_renyi: float
+    epsilon_all_attempts: float
+    max_attempts: int
+    holdout_fraction: float
+
+    def __getitem__(self, name: str) -> Mechanism:
+        for mechanism in self.mechanisms:
+            if mechanism.name == name:
+                return mechanism
+        raise KeyError(f"The plan has no mechanism {name!r}.")
+
+    def events(self, branch: str) -> list[Event]:
+        """Events of one branch."""
+        return [mechanism.event for mechanism in self.mechanisms if branch in mechanism.branches]
+
+    def counts(self, name: str) -> DiscreteGaussian:
+        """The event of a mechanism on integers."""
+        event = self[name].event
+        if not isinstance(event, DiscreteGaussian):
+            raise TypeError(f"Expected {name!r} to be a discrete Gaussian, the plan has {type(event).__name__}.")
+        return event
+
+    def charged_epsilon(self, attempts: Mapping[str, int]) -> float:
+        """ε at ``delta`` of what ran: each mechanism as often as it was started, by PLD, the worse branch."""
+        worst = 0.0
+        for branch in (TRAIN, HOLDOUT):
+            events = [
+                mechanism.event
+                for mechanism in self.mechanisms
+                if branch in mechanism.branches
+                for _ in range(attempts.get(mechanism.name, 0))
+            ]
+            worst = max(worst, accounting.epsilon(events, self.delta))
+        return worst
+
+    def document(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "contract_digest": self.contract_digest,
+            "mechanisms": [mechanism.document() for mechanism in self.mechanisms],
+            "delta": self.delta,
+            "epsilon": self.epsilon,
+            "epsilon_holdout": self.epsilon_holdout,
+            "epsilon_renyi": self.epsilon_renyi,
+            "epsilon_all_attempts": self.epsilon_all_attempts,
+            "max_attempts": self.max_attempts,
+            "holdout_fraction": self.holdout_fraction,
+        }
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical document."""
+        return hashlib.sha256(canonical_json(self.document()).encode()).hexdigest()
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> ReleasePlan:
+        """The inverse of :meth:`document`."""
+        values = dict(document)
+        values["mechanisms"] = tuple(
+            Mechanism(
+                m["name"],
+                tuple(m["branches"]),
+                m["share"],
+                event_from_document(m["event"]),
+                m["description"],
+                m["parameters"],
+            )
+            for m in document["mechanisms"]
+        )
+        return cls(**values)
+
+
+def make_plan(
+    contract: Contract, demands: Sequence[Demand], gate: Sequence[Demand], holdout_fraction: float
+) -> ReleasePlan:
+    """Calibrate the demands to the contract's (ε, δ).
+
+    :param demands: mechanisms that see the training branch; shares add up to 1.
+    :param gate: mechanisms that see the holdout alone; their shares say how they divide what the gate may take.
+    :raises ContractError: if no amount of noise within reason meets the budget.
+    """
+    target, delta = contract.privacy.epsilon, contract.privacy.delta
+
+    def sized(log_rho: float) -> list[Mechanism]:
+        total = math.exp(log_rho)
+        return [_mechanism(demand, demand.share * total, total) for demand in demands]
+
+    def excess(log_rho: float) -> float:
+        events = [mechanism.event for mechanism in sized(log_rho)]
+        return accounting.epsilon(events, delta, accounting.COARSE_INTERVAL) - target * (1 - _SLACK)
+
+    start = math.log(_rho_for(target, delta))
+    try:
+        log_rho = brentq(excess, start - 3, start + 3, xtol=2e-4)
+        mechanisms = sized(log_rho)
+        while accounting.epsilon([m.event for m in mechanisms], delta) > target:
+            log_rho -= _SLACK
+            mechanisms = sized(log_rho)
+    except ValueError:
+        raise ContractError(
+            f"privacy.epsilon={target:g} with delta={delta:g} cannot be met by method.options as given: "
+            "raise epsilon, or lower the number of steps or the batch size"
+        ) from None
+    mechanisms += _size_gate(mechanisms, gate, target)
+    branch = {name: [m.event for m in mechanisms if name in m.branches] for name in (TRAIN, HOLDOUT)}
+    return ReleasePlan(
+        contract_digest=contract.digest(),
+        mechanisms=tuple(mechanisms),
+        delta=delta,
+        epsilon=accounting.epsilon(branch[TRAIN], delta),
+        epsilon_holdout=accounting.epsilon(branch[HOLDOUT], delta),
+        epsilon_renyi=accounting.epsilon_by_renyi(branch[TRAIN], delta),
+        epsilon_all_attempts=accounting.epsilon(branch[TRAIN] * contract.privacy.max_attempts, delta),
+        max_attempts=contract.privacy.max_attempts,
+        holdout_fraction=holdout_fraction,
+    )
+
+
+def _size_gate(mechanisms: Sequence[Mechanism], gate: Sequence[Demand], upto: float) -> list[Mechanism]:
+    """The gate's mechanisms with the least noise for which the holdout's curve stays below the training branch's."""
+    train = [m.event for m in mechanisms if TRAIN in m.branches]
+    shared = [m.event for m in mechanisms if HOLDOUT in m.branches]
+    rho = _rho_for(accounting.epsilon(train, 1e-6), 1e-6) * 2
+    shares = sum(demand.share for demand in gate)
+    while True:
+        sized = [_mechanism(demand, rho * demand.share / shares, rho) for demand in gate]
+        if accounting.dominated(shared + [m.event for m in sized], train, 3 * upto):
+            return sized
+        rho *= 0.93
+
+
+def _mechanism(demand: Demand, rho: float, total: float) -> Mechanism:
+    event = demand.sized(rho, total)
+    return Mechanism(demand.name, demand.branches, demand.share, event, demand.description, demand.parameters)
+
+
+def _rho_for(epsilon: float, delta: float) -> float:
+    """Roughly the zero-concentrated cost of (ε, δ): where the search starts."""
+    return (math.sqrt(math.log(1 / delta) + epsilon) - math.sqrt(math.log(1 / delta))) ** 2

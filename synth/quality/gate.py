@@ -1,0 +1,196 @@
+"""The gate: two charged mechanisms on the holdout, from which every quality number is post-processed.
+
+*Outcomes.* Two consumers' models (gradient boosting, logistic regression) are trained on the release alone and tried on
+each holdout unit; the histogram of (first right?, second right?) is released. A unit moves one of four cells by one:
+one integer query of sensitivity 1 gives both accuracies and their denominator.
+
+*Pairs.* For all pairs of columns the release's two-way shares s, times the noisy number n of holdout units (already
+released), are compared with the holdout's counts h: the sum over pairs and cells of ``|R h - round(R n s)|`` with a
+public resolution R. A unit moves one cell of each pair by one, so the sum moves by at most R times the number of
+pairs. Divided by ``2 R n pairs`` it is the mean two-way total variation distance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+
+from synth.contract import Contract
+from synth.events import DiscreteGaussian
+from synth.mechanisms import noisy_histogram, noisy_scalar
+from synth.methods.base import RunOnce
+from synth.plan import HOLDOUT, Demand, ReleasePlan, integer_queries
+from synth.quality.learners import Learner
+from synth.quality.results import Measurement
+from synth.schema import Codes, Schema
+
+_RESOLUTION = 4
+_GROUPS = 8  # per column: pair tables of 64 cells keep the sampling floor low on small holdouts
+_Z95 = 1.96
+
+
+def demands(schema: Schema) -> Sequence[Demand]:
+    """Both mechanisms; they divide what the gate may take equally."""
+    pairs = math.comb(len(schema.columns), 2)
+    return (
+        Demand(
+            "gate_outcomes",
+            (HOLDOUT,),
+            0.5,
+            integer_queries(DiscreteGaussian(1.0)),
+            "a histogram of which consumer's model was right",
+            {"cells": 4},
+        ),
+        Demand(
+            "gate_pairs",
+            (HOLDOUT,),
+            0.5,
+            integer_queries(DiscreteGaussian(1.0, _RESOLUTION * pairs)),
+            "the summed distance of all two-way tables",
+            {"pairs": pairs, "resolution": _RESOLUTION},
+        ),
+    )
+
+
+def measure(
+    *,
+    contract: Contract,
+    schema: Schema,
+    plan: ReleasePlan,
+    once: RunOnce,
+    learners: tuple[Learner, Learner],
+    holdout_features: npt.NDArray[np.float64],
+    holdout_codes: Codes,
+    synthetic_codes: Codes,
+    distributions: Sequence[npt.NDArray[np.float64]],
+) -> tuple[Measurement, ...]:
+    """Run both mechanisms on the private holdout and derive the numbers.
+
+    :param learners: trained on the release.
+    :param holdout_features: private, shape (units, features).
+    :param holdout_codes: private, shape (units, columns).
+    :param synthetic_codes: of released rows, shape (rows, columns).
+    :param distributions: released marginals, which decide how codes are grouped for pairs.
+    """
+
+    def outcomes() -> dict[str, npt.NDArray[np.int64]]:
+        labels = holdout_codes[:, schema.target_index]
+        right = [(learner.predict(holdout_features) == labels).astype(np.int32) for learner in learners]
+        return {"counts": noisy_histogram(right[0] + 2 * right[1], 4, plan.counts("gate_outcomes"))}
+
+    counts = once("gate_outcomes", outcomes)["counts"].astype(np.float64)
+    units = max(1.0, float(counts.sum()))
+    groups = [_groups(distribution) for distribution in distributions]
+    synthetic = _grouped(synthetic_codes, groups)
+
+    def pairs() -> dict[str, npt.NDArray[np.int64]]:
+        total = _distance(_grouped(holdout_codes, groups), synthetic, units, groups)
+        return {"total": np.array([noisy_scalar(total, plan.counts("gate_pairs"))])}
+
+    total = float(once("gate_pairs", pairs)["total"][0])
+    sigma = plan.counts("gate_outcomes").sigma
+    floor = _majority(distributions[schema.target_index])
+    quality = contract.quality
+    names = (
+        ("gradient boosting", quality.min_accuracy_gradient_boosting, counts[1] + counts[3]),
+        ("logistic regression", quality.min_accuracy_logistic_regression, counts[2] + counts[3]),
+    )
+    accuracies = [_accuracy(name, right, units, sigma, floor, threshold) for name, threshold, right in names]
+    return (*accuracies, _pair_distance(total, units, synthetic, groups, plan, quality.max_pair_distance))
+
+
+def _accuracy(
+    name: str, right: float, units: float, sigma: float, floor: float, threshold: float | None
+) -> Measurement:
+    share = float(np.clip(right / units, 0, 1))
+    # right and wrong are sums of two noisy cells each; the ratio's error to first order
+    noise = math.sqrt(2 * sigma**2 * (share**2 + (1 - share) ** 2)) / units
+    spread = _Z95 * math.sqrt(noise**2 + share * (1 - share) / units)
+    return Measurement(
+        name="accuracy_" + name.replace(" ", "_"),
+        title=f"Accuracy of {name} trained on the release, tried on the holdout",
+        value=share,
+        noise_scale=noise,
+        low=max(0.0, share - spread),
+        high=min(1.0, share + spread),
+        reference=floor,
+        reference_title="share of the commonest label (noisy)",
+        threshold=threshold,
+        better="higher",
+    )
+
+
+def _pair_distance(
+    total: float,
+    units: float,
+    synthetic: Codes,
+    groups: Sequence[npt.NDArray[np.int32]],
+    plan: ReleasePlan,
+    threshold: float | None,
+) -> Measurement:
+    event = plan.counts("gate_pairs")
+    scale = 2 * event.sensitivity * units
+    value = float(np.clip(total / scale, 0, 1))
+    noise = event.sigma / scale
+    floor = float(
+        np.mean(
+            [
+                0.5 * np.sqrt(2 * share * (1 - share) / (math.pi * units)).sum()
+                for share in _pair_shares(synthetic, groups)
+            ]
+        )
+    )
+    return Measurement(
+        name="pair_distance",
+        title="Mean total variation distance of all pairs of columns, release to holdout",
+        value=value,
+        noise_scale=noise,
+        low=max(0.0, value - _Z95 * noise),
+        high=min(1.0, value + _Z95 * noise),
+        reference=floor,
+        reference_title="sampling floor: a perfect release on a holdout of this size",
+        threshold=threshold,
+        better="lower",
+    )
+
+
+def _distance(holdout: Codes, synthetic: Codes, units: float, groups: Sequence[npt.NDArray[np.int32]]) -> int:
+    total = 0
+    shares = _pair_shares(synthetic, groups)
+    for (i, j), share in zip(combinations(range(len(groups)), 2), shares, strict=True):
+        expected = np.round(_RESOLUTION * units * share).astype(np.int64)
+        width = int(groups[j].max()) + 1
+        counted = np.bincount(holdout[:, i] * width + holdout[:, j], minlength=len(share))
+        total += int(np.abs(_RESOLUTION * counted - expected).sum())
+    return total
+
+
+def _pair_shares(synthetic: Codes, groups: Sequence[npt.NDArray[np.int32]]) -> list[npt.NDArray[np.float64]]:
+    sizes = [int(group.max()) + 1 for group in groups]
+    return [
+        np.bincount(synthetic[:, i] * sizes[j] + synthetic[:, j], minlength=sizes[i] * sizes[j]) / len(synthetic)
+        for i, j in combinations(range(len(groups)), 2)
+    ]
+
+
+def _groups(distribution: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
+    """A group for each code: at most eight of about equal released mass for the values, one for null."""
+    cells = distribution[:-1]
+    if len(cells) <= _GROUPS:
+        groups = np.arange(len(cells))
+    else:
+        middles = np.cumsum(cells) - cells / 2
+        groups = np.unique(np.minimum((middles * _GROUPS).astype(int), _GROUPS - 1), return_inverse=True)[1]
+    return np.append(groups, groups.max() + 1).astype(np.int32)
+
+
+def _grouped(codes: Codes, groups: Sequence[npt.NDArray[np.int32]]) -> Codes:
+    return np.column_stack([group[codes[:, i]] for i, group in enumerate(groups)])
+
+
+def _majority(label_share: npt.NDArray[np.float64]) -> float:
+    return float(label_share[:-1].max() / max(label_share[:-1].sum(), 1e-12))

@@ -1,0 +1,67 @@
+"""What the gate measured and judged, as values. Every number in here is the output of a charged mechanism."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One quality number, under DP, "before selection by the gate".
+
+    :ivar value: the measured value.
+    :ivar noise_scale: standard deviation that the privacy noise adds to ``value``.
+    :ivar low: lower end of a 95 % interval, privacy noise and sampling of the holdout together.
+    :ivar high: its upper end.
+    :ivar reference: what to compare with, e.g. the majority floor or the sampling floor; None if nothing.
+    :ivar threshold: from the contract; None if it has none.
+    :ivar better: ``higher`` or ``lower``.
+    """
+
+    name: str
+    title: str
+    value: float
+    noise_scale: float
+    low: float
+    high: float
+    reference: float | None
+    reference_title: str
+    threshold: float | None
+    better: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the measured value reaches the threshold."""
+        if self.threshold is None:
+            return True
+        return self.value >= self.threshold if self.better == "higher" else self.value <= self.threshold
+
+    def document(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "passed": self.passed}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Measurement:
+        """The inverse of :meth:`document`."""
+        return cls(**{key: value for key, value in document.items() if key != "passed"})
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How one declared expectation was judged; nothing else of its evaluation survives."""
+
+    expectation: str
+    columns: tuple[str, ...]
+    tolerance: float
+    passed: bool
+
+    def document(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "columns": list(self.columns)}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Judgement:
+        """The inverse of :meth:`document`."""
+        return cls(**{**document, "columns": tuple(document["columns"])})

@@ -1,0 +1,149 @@
+"""Charts of the report as inline SVG, whose colours follow the page's.
+
+Matplotlib draws with stand-in colours, which are then replaced by CSS variables; so one picture serves light, dark
+and print. Text stays text. Nothing in a chart refers to anything outside of it.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+Shares = npt.NDArray[np.float64]
+
+_INK, _MUTED, _LINE, _ACCENT, _WARM = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05"
+_VARIABLES = {_INK: "--ink", _MUTED: "--muted", _LINE: "--line", _ACCENT: "--accent", _WARM: "--warm"}
+_STYLE = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # a category may hold a dollar sign
+    "font.size": 8,
+    "axes.edgecolor": _LINE,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": _LINE,
+    "ytick.color": _LINE,
+    "xtick.labelcolor": _MUTED,
+    "ytick.labelcolor": _MUTED,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+}
+_LONGEST_LABEL = 14
+
+
+def marginal(name: str, labels: Sequence[str], released: Shares, noisy: Shares, spread: float) -> str:
+    """Released shares as bars, noisy shares as dots with whiskers of ``spread`` either way, over a column's codes."""
+    with rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure, axes = _figure(3.1, 1.55)
+        figure.subplots_adjust(left=0.13, right=0.995, top=0.96, bottom=0.16)
+        positions = np.arange(len(labels))
+        dense = len(labels) > 30
+        axes.bar(positions, released, width=1.0 if dense else 0.74, color=_ACCENT, alpha=0.42, linewidth=0)
+        axes.errorbar(
+            positions,
+            noisy,
+            yerr=spread,
+            fmt="o",
+            markersize=1.9 if dense else 3.0,
+            color=_INK,
+            ecolor=_INK,
+            elinewidth=0.7 if dense else 1.0,
+        )
+        axes.axhline(0, color=_LINE, linewidth=0.8)
+        axes.spines["bottom"].set_visible(False)
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(length=0)
+        _label_codes(axes, labels)
+        top = max(float(released.max(initial=0)), float(noisy.max(initial=0)) + spread)
+        bottom = min(0.0, float(noisy.min(initial=0)) - spread)
+        axes.set_ylim(bottom * 1.05, top * 1.08 or 1)
+        axes.set_xlim(-0.7, len(labels) - 0.3)
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=3, steps=[1, 2, 2.5, 5, 10]))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
+        axes.grid(axis="y", color=_LINE, linewidth=0.5, alpha=0.7)
+        axes.set_axisbelow(True)
+        return _svg(figure, f"Shares of {name}: released rows and noisy marginal")
+
+
+def whisker(
+    title: str, value: float, low: float, high: float, reference: float | None, threshold: float | None
+) -> str:
+    """One measured share on the scale from 0 to 1: dot, 95 % whisker, tick for the floor, bar for the threshold."""
+    with rc_context({**_STYLE, "svg.hashsalt": title}):
+        figure, axes = _scale()
+        axes.axhline(0, color=_LINE, linewidth=1)
+        if reference is not None:
+            axes.plot([reference], [0], marker="D", markersize=4.5, markerfacecolor="none", color=_MUTED)
+        if threshold is not None:
+            axes.plot([threshold] * 2, [-0.75, 0.75], color=_WARM, linewidth=1.8)
+        axes.plot([low, high], [0, 0], color=_ACCENT, linewidth=2.2, solid_capstyle="round")
+        axes.plot([value], [0], marker="o", markersize=6, color=_ACCENT)
+        axes.set_axis_off()
+        return _svg(figure, title)
+
+
+def scale() -> str:
+    """The axis under a stack of whiskers."""
+    with rc_context({**_STYLE, "svg.hashsalt": "scale"}):
+        figure, axes = _scale()
+        for value in (0, 0.25, 0.5, 0.75, 1):
+            axes.text(value, 0.2, f"{value:g}", ha="center", va="center", color=_MUTED, fontsize=8)
+        axes.set_axis_off()
+        return _svg(figure, "Scale from 0 to 1")
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height))
+    FigureCanvasSVG(figure)
+    figure.patch.set_visible(False)
+    axes = figure.add_subplot()
+    axes.patch.set_visible(False)
+    return figure, axes
+
+
+def _scale() -> tuple[Figure, Axes]:
+    figure, axes = _figure(3.6, 0.3)
+    figure.subplots_adjust(left=0, right=1, top=1, bottom=0)
+    axes.set_xlim(-0.04, 1.04)
+    axes.set_ylim(-1, 1)
+    return figure, axes
+
+
+def _label_codes(axes: Axes, labels: Sequence[str]) -> None:
+    """As many labels as fit, first and last among them."""
+    short = [label if len(label) <= _LONGEST_LABEL else label[: _LONGEST_LABEL - 1] + "…" for label in labels]
+    longest = max((len(label) for label in short), default=1)
+    fitting = max(2, int(52 / (longest + 2)))
+    chosen = range(len(short))
+    if len(short) > fitting:
+        chosen = sorted({round(i) for i in np.linspace(0, len(short) - 1, fitting)})  # type: ignore[assignment]
+    ticks = axes.set_xticks(list(chosen), [short[i] for i in chosen])
+    if len(short) > fitting:
+        ticks[0].label1.set_horizontalalignment("left")
+        ticks[-1].label1.set_horizontalalignment("right")
+
+
+def _svg(figure: Figure, title: str) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r' id="(?:figure|axes|patch|line2d|text|matplotlib|xtick|ytick|LineCollection)[^"]*"', "", text)
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"| height="[^"]*"(?=[^>]*viewBox)', r"\1", text, count=2)
+    text = re.sub(r' xmlns(?::xlink)?="[^"]*"| version="1\.1"', "", text)
+    text = text.replace("xlink:href", "href")
+    text = re.sub(r" font-family: [^;\"]*;|<style.*?</style>", "", text, flags=re.DOTALL)
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    label = title.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    return text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)

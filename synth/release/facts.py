@@ -1,0 +1,70 @@
+"""Everything that a release says about itself, as one value.
+
+Each field is a public fact of contract, policy or plan, an entry of the ledger, or the output of a charged mechanism.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from synth.contract import Contract
+from synth.plan import ReleasePlan
+from synth.quality.results import Judgement, Measurement
+from synth.schema import Schema
+
+
+@dataclass(frozen=True)
+class BudgetFacts:
+    """The policy's line for this release, from the ledger.
+
+    :ivar epsilon_release: ε of what was charged for this release, dead attempts included, by PLD.
+    :ivar epsilon_all_releases: ε, by PLD, of everything charged under the policy so far, this release included;
+        informational: the binding claim across releases is the filter's (``policy_epsilon``, ``policy_delta``).
+    :ivar share_spent: share of the policy's budget that the filter counts as used, this release included.
+    """
+
+    policy: str
+    policy_epsilon: float
+    policy_delta: float
+    epsilon_release: float
+    epsilon_all_releases: float
+    share_spent: float
+    attempts: Mapping[str, int]
+    filter_order: int
+
+
+@dataclass(frozen=True)
+class ReleaseFacts:
+    """One release.
+
+    :ivar version: random id; says nothing about the data.
+    :ivar created_at: ISO 8601, UTC.
+    :ivar marginals: released noisy histogram of each column over its codes (null last), by column name.
+    :ivar marginal_sigma: their discrete Gaussian noise scale.
+    :ivar distributions: what the marginals were post-processed to, by column name; sums to one.
+    :ivar synthetic_counts: codes of the released rows counted, by column name.
+    :ivar units_estimate: noisy count of units in the source, with its noise scale.
+    """
+
+    contract: Contract
+    schema: Schema
+    plan: ReleasePlan
+    version: str
+    created_at: str
+    code_version: str
+    rows: int
+    sampling_seed: int
+    budget: BudgetFacts
+    judgements: tuple[Judgement, ...]
+    measurements: tuple[Measurement, ...]
+    units_estimate: tuple[int, float]
+    marginals: Mapping[str, npt.NDArray[np.int64]]
+    marginal_sigma: float
+    distributions: Mapping[str, npt.NDArray[np.float64]]
+    synthetic_counts: Mapping[str, npt.NDArray[np.int64]]
+    method_facts: Mapping[str, Any]

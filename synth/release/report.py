@@ -1,0 +1,128 @@
+"""The quality report: what the release is like, in numbers and pictures that are all outputs of charged mechanisms.
+
+The "real" side of every picture is the noisy marginal, never the private table. The page is one file: no script, no
+font, no picture and no style from anywhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from synth import accounting
+from synth.accounting import RenyiFilter
+from synth.plan import HOLDOUT, TRAIN
+from synth.release import charts, wording
+from synth.release.claim import composed, filter_share
+from synth.release.facts import ReleaseFacts
+from synth.release.rendering import render
+from synth.schema import ColumnDomain
+
+REPORT_VERSION = 1
+_MOST_CATEGORIES = 24
+_Z95 = 1.96
+
+
+def report_document(facts: ReleaseFacts) -> dict[str, Any]:
+    """The report as plain values (``quality_report.json``)."""
+    return {
+        "report_version": REPORT_VERSION,
+        "dataset": facts.contract.dataset.name,
+        "version": facts.version,
+        "created_at": facts.created_at,
+        "rows": facts.rows,
+        "claim": {"epsilon": facts.budget.epsilon_release, "delta": facts.plan.delta},
+        "passed": all(entry.passed for entry in (*facts.measurements, *facts.judgements)),
+        "quality": {"text": wording.QUALITY, "measurements": [m.document() for m in facts.measurements]},
+        "expectations": {"text": wording.VALIDATION, "verdicts": [j.document() for j in facts.judgements]},
+        "budget": _branch_shares(facts),
+        "ledger": _ledger(facts),
+        "marginals": {
+            "text": "released_share is of the released rows. noisy_share is of the noisy histogram of the training "
+            "branch; its privacy noise has the standard deviation noise_scale. Null is listed where it is allowed.",
+            "columns": [_marginal(column, facts) for column in facts.schema.columns],
+        },
+        "not_protected": wording.not_protected(facts.contract),
+    }
+
+
+def report_html(facts: ReleaseFacts) -> str:
+    """The report as one self-contained page."""
+    document = report_document(facts)
+    return render(
+        "report.html.jinja",
+        r=document,
+        dataset=facts.contract.dataset,
+        policy=facts.budget,
+        unit=wording.unit(facts.contract),
+        delta=facts.plan.delta,
+        whiskers=[
+            charts.whisker(m.title, m.value, m.low, m.high, m.reference, m.threshold) for m in facts.measurements
+        ],
+        scale=charts.scale(),
+        marginals=[_picture(column) for column in document["marginals"]["columns"]],
+    )
+
+
+def _branch_shares(facts: ReleaseFacts) -> dict[str, Any]:
+    """Each mechanism's part of its branch's cost, one attempt each, at the filter's order."""
+    cost = {m.name: accounting.renyi(m.event, facts.budget.filter_order) for m in facts.plan.mechanisms}
+    whole = sum(cost[m.name] for m in facts.plan.mechanisms if TRAIN in m.branches)
+    return {
+        "text": "Part of the training branch's Rényi cost at the policy's fixed order, one attempt each.",
+        "branches": {
+            branch: [
+                {"mechanism": m.name, "description": m.description, "share": cost[m.name] / whole}
+                for m in facts.plan.mechanisms
+                if branch in m.branches
+            ]
+            for branch in (TRAIN, HOLDOUT)
+        },
+    }
+
+
+def _ledger(facts: ReleaseFacts) -> dict[str, float]:
+    """Shares of the policy's budget: before this release, by it, left."""
+    budget = facts.budget
+    mechanisms = [{**m.document(), "attempts": budget.attempts.get(m.name, 0)} for m in facts.plan.mechanisms]
+    renyi_filter = RenyiFilter.for_budget(budget.policy_epsilon, budget.policy_delta)
+    alone = min(filter_share(composed(mechanisms, "attempts"), renyi_filter), budget.share_spent)
+    return {"before": budget.share_spent - alone, "this_release": alone, "left": 1 - budget.share_spent}
+
+
+def _marginal(column: ColumnDomain, facts: ReleaseFacts) -> dict[str, Any]:
+    """Shares of a column's codes; null among them only where it may be released."""
+    codes = column.size if column.nullable else column.cells
+    noisy = facts.marginals[column.name][:codes].astype(np.float64)
+    total = max(1.0, float(noisy.sum()))
+    released = facts.synthetic_counts[column.name][:codes] / max(1, int(facts.synthetic_counts[column.name].sum()))
+    return {
+        "name": column.name,
+        "kind": column.kind,
+        "labels": [column.label(code) for code in range(codes)],
+        "released_share": _rounded(released),
+        "noisy_share": _rounded(noisy / total),
+        "noise_scale": round(facts.marginal_sigma / total, 6),
+    }
+
+
+def _rounded(shares: npt.NDArray[np.float64]) -> list[float]:
+    return [float(share) for share in np.round(shares, 6)]
+
+
+def _picture(column: dict[str, Any]) -> dict[str, str]:
+    labels = column["labels"]
+    released, noisy = np.array(column["released_share"]), np.array(column["noisy_share"])
+    note = f"{len(labels)} cells, in order" if column["kind"] in ("integer", "number") else column["kind"]
+    if column["kind"] == "categorical" and len(labels) > _MOST_CATEGORIES:
+        largest = np.sort(np.argsort(-noisy, kind="stable")[:_MOST_CATEGORIES])
+        note = f"{_MOST_CATEGORIES} largest of {len(labels)} categories"
+        labels, released, noisy = [labels[i] for i in largest], released[largest], noisy[largest]
+    if column["kind"] in ("integer", "number"):
+        labels = [label.split(" to ")[0] for label in labels]  # cells are named by where they start
+    if column["kind"] == "boolean":
+        labels = ["false", "true", *labels[2:]]
+    svg = charts.marginal(column["name"], labels, released, noisy, _Z95 * column["noise_scale"])
+    return {"name": column["name"], "note": note, "svg": svg}

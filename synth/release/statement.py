@@ -1,0 +1,188 @@
+"""The privacy statement: what is claimed about a release, on which grounds, and what is not claimed.
+
+``privacy_statement.json`` is for machines: :mod:`synth.release.claim` composes its mechanisms again and compares.
+``privacy_statement.md`` says the same to people. The content follows NIST SP 800-226 (2025) and the third tier of
+the deployments registry (arXiv 2509.13509). A statement whose numbers its own mechanisms do not bear out is refused.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from synth import accounting
+from synth.contract import UnitColumn
+from synth.events import DiscreteGaussian, PoissonGaussian, event_document
+from synth.plan import HOLDOUT, TRAIN, Mechanism
+from synth.release import wording
+from synth.release.claim import claim_problems, composed, epsilons
+from synth.release.data import column_document
+from synth.release.facts import ReleaseFacts
+from synth.release.rendering import render
+
+STATEMENT_VERSION = 1
+
+
+def statement(facts: ReleaseFacts) -> dict[str, Any]:
+    """The statement as plain values.
+
+    :raises ValueError: if a number of the facts is not what the plan's mechanisms compose to.
+    """
+    contract, plan = facts.contract, facts.plan
+    document: dict[str, Any] = {
+        "statement_version": STATEMENT_VERSION,
+        "dataset": contract.dataset.model_dump(mode="json"),
+        "release": {
+            "version": facts.version,
+            "created_at": facts.created_at,
+            "rows": facts.rows,
+            "contract_digest": plan.contract_digest,
+            "plan_digest": plan.digest(),
+        },
+        "claim": _claim(facts),
+        "contribution_bound": wording.contribution(contract),
+        "split": wording.split(contract, plan.holdout_fraction),
+        "mechanisms": [_mechanism(mechanism, facts) for mechanism in plan.mechanisms],
+        "cumulative": _cumulative(facts),
+        "public_information": _public(facts),
+        "columns": [column_document(column, contract) for column in facts.schema.columns],
+        "method": {
+            "name": contract.method.name,
+            "structure": contract.method.options.structure,
+            "description": wording.method(contract),
+            "facts": dict(facts.method_facts),
+        },
+        "randomness": wording.randomness(),
+        "sampling_seed": {"value": facts.sampling_seed, "text": wording.SAMPLING_SEED},
+        "post_processing": wording.post_processing(contract),
+        "validation": {
+            "text": wording.VALIDATION,
+            "verdicts": [judgement.document() for judgement in facts.judgements],
+        },
+        "quality": {
+            "text": wording.QUALITY,
+            "measurements": [measurement.document() for measurement in facts.measurements],
+        },
+        "units_estimate": {
+            "value": facts.units_estimate[0],
+            "noise_scale": facts.units_estimate[1],
+            "text": "Noisy count of units in the source, both branches; the exact number is not released.",
+        },
+        "not_protected": wording.not_protected(contract),
+        "trust_model": wording.TRUST_MODEL,
+        "audit": wording.AUDIT,
+        "contact": contract.dataset.owner,
+        "software": {"code_version": facts.code_version, "written_with": _software()},
+        "registry": wording.REGISTRY,
+    }
+    document["claim"]["text"] = wording.claim(document, contract)
+    if problems := list(claim_problems(document)):
+        raise ValueError("The statement would not be true: " + "; ".join(problems) + ".")
+    return document
+
+
+def statement_markdown(facts: ReleaseFacts) -> str:
+    """The statement for people."""
+    return render("privacy_statement.md.jinja", s=statement(facts))
+
+
+def _claim(facts: ReleaseFacts) -> dict[str, Any]:
+    plan, privacy = facts.plan, facts.contract.privacy
+    attempts = [{**m.document(), "attempts": facts.budget.attempts.get(m.name, 0)} for m in plan.mechanisms]
+    charged = epsilons(composed(attempts, "attempts"), plan.delta)
+    by_column = isinstance(privacy.unit, UnitColumn)
+    return {
+        "flavour": "approximate differential privacy, (epsilon, delta)",
+        "unit": {
+            "kind": "column" if by_column else "row",
+            "column": privacy.unit.column if isinstance(privacy.unit, UnitColumn) else None,
+            "text": wording.unit(facts.contract),
+        },
+        "neighbouring": {
+            "relation": privacy.neighbouring,
+            "text": "Two tables are neighbours if one is the other with one unit added or removed.",
+        },
+        "epsilon": facts.budget.epsilon_release,
+        "delta": plan.delta,
+        "epsilon_train": charged[TRAIN],
+        "epsilon_holdout": charged[HOLDOUT],
+        "epsilon_planned": plan.epsilon,
+        "epsilon_planned_holdout": plan.epsilon_holdout,
+        "epsilon_renyi": plan.epsilon_renyi,
+        "epsilon_all_attempts": plan.epsilon_all_attempts,
+        "max_attempts": plan.max_attempts,
+        "branches": wording.BRANCHES,
+        "accountant": {
+            "name": "dp-accounting, privacy loss distributions (PLD)",
+            "version": _version("dp-accounting"),
+            "discretisation_interval": accounting.FINE_INTERVAL,
+            "rounding": "pessimistic: the stated epsilon is an upper bound of the composition's",
+            "cross_check": "Rényi differential privacy, best order, of the planned training branch: "
+            "claim.epsilon_renyi",
+        },
+    }
+
+
+def _mechanism(mechanism: Mechanism, facts: ReleaseFacts) -> dict[str, Any]:
+    document = mechanism.document() | {
+        "attempts_charged": facts.budget.attempts.get(mechanism.name, 0),
+        "max_attempts": facts.plan.max_attempts,
+    }
+    event = mechanism.event
+    if isinstance(event, DiscreteGaussian):
+        document["noise"] = {
+            "distribution": "discrete Gaussian on the integers",
+            "sigma": event.sigma,
+            "sensitivity": event.sensitivity,
+            "queries": event.compositions,
+            "zero_concentrated_rho": event.rho,
+        }
+    elif isinstance(event, PoissonGaussian):
+        document["noise"] = {
+            "distribution": "Gaussian on the sum of clipped per-row gradients, each step",
+            "noise_multiplier": event.noise_multiplier,
+            "clipping_norm": mechanism.parameters["clipping_norm"],
+            "sampling": "Poisson: each unit enters a batch by its own coin",
+            "sampling_rate": event.sampling_rate,
+            "steps": event.steps,
+        }
+    return document | {"event": event_document(event)}
+
+
+def _cumulative(facts: ReleaseFacts) -> dict[str, Any]:
+    budget = facts.budget
+    return {
+        "policy": budget.policy,
+        "policy_epsilon": budget.policy_epsilon,
+        "policy_delta": budget.policy_delta,
+        "filter_order": budget.filter_order,
+        "share_spent": budget.share_spent,
+        "epsilon_all_releases": budget.epsilon_all_releases,
+        "text": wording.CUMULATIVE,
+        "source": "Feldman and Zrnic, Individual Privacy Accounting via a Rényi Filter, 2021",
+    }
+
+
+def _public(facts: ReleaseFacts) -> dict[str, Any]:
+    contract = facts.contract
+    return {
+        "text": wording.PUBLIC,
+        "approximate_units": contract.privacy.approximate_units,
+        "rows": contract.rows,
+        "task": contract.task.model_dump(mode="json"),
+        "method_options": contract.method.options.model_dump(mode="json"),
+        "expectations": [expectation.model_dump(mode="json") for expectation in contract.expectations],
+        "quality_thresholds": contract.quality.model_dump(mode="json"),
+        "columns": "Bounds, categories, decimals and numbers of cells: see the field columns.",
+    }
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _software() -> dict[str, str]:
+    return {name: _version(name) for name in ("dp-accounting", "opendp", "opacus", "torch", "numpy")}

@@ -1,0 +1,197 @@
+"""What a statement says in words. Each sentence is a claim that the code has to bear out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from synth.contract import Contract, UnitColumn
+from synth.release.rendering import number, percent, rounded_up
+
+BRANCHES = (
+    "A unit is in one branch only: the training branch, which the model learns from, or the holdout, which the "
+    "release is tried on. Validation sees both. A unit is therefore affected by one branch's mechanisms, and the "
+    "worse of the two composed branches counts."
+)
+SAMPLING_SEED = (
+    "Seeds the drawing of rows from the finished model. Drawn after training and independent of all noise, so "
+    "publishing it costs nothing. No seed or state of the noise, the batches or the split exists."
+)
+CUMULATIVE = (
+    "The policy's total (policy_epsilon, policy_delta) holds for all releases about the same people together, however "
+    "later ones are chosen after seeing earlier ones: a privacy filter adds up Rényi costs at one order that was fixed "
+    "when the policy was registered, and refuses what would pass the total. share_spent is the part that the filter "
+    "counts as used, this release included. epsilon_all_releases composes everything charged so far by privacy loss "
+    "distributions at policy_delta; it is for information, the filter's total is the claim."
+)
+PUBLIC = (
+    "The following was taken as public, from the share contract, and costs nothing. The data owner vouches that none "
+    "of it was read off the private table; where that is not so, the claim does not cover it. Nothing is tuned on "
+    "private rows: learning rate, clipping norm, batch size and number of steps are the contract's."
+)
+VALIDATION = (
+    "Each expectation is judged by a noisy count of violating units against its tolerance: violated, if the count is "
+    "above the tolerance by more than the noise would explain in 99 of 100 cases. Verdicts are post-processing of "
+    "these counts. The counts themselves are not published."
+)
+QUALITY = (
+    "Every quality number is an output of a charged mechanism on the holdout, before selection by the gate: a release "
+    "is published only if the numbers reach the contract's thresholds, so among published releases they are a little "
+    "too good. Intervals are 95 %."
+)
+TRUST_MODEL = {
+    "model": "central, with a trusted curator",
+    "text": "The data owner's worker reads the source once, into the run's private workspace, and is the only process "
+    "that sees raw rows. Scheduler, metadata database, task logs, approver and bucket receive outputs of charged "
+    "mechanisms and public facts only. The rows in the workspace are erased when the run is settled.",
+}
+AUDIT = {
+    "performed": False,
+    "text": "No empirical privacy audit was run on this release. The claim rests on the analysis of the mechanisms "
+    "and on the correctness of the code that ran.",
+}
+REGISTRY = {
+    "standard": "NIST SP 800-226; deployments registry, tier 3 (arXiv 2509.13509)",
+    "tier_1": {
+        "data_curator": "dataset.owner",
+        "intended_use": "dataset.description",
+        "data_product_description": "dataset.title",
+        "publication_date": "release.created_at",
+    },
+    "tier_2": {
+        "dp_flavour": "claim.flavour",
+        "privacy_unit": "claim.unit",
+        "privacy_loss_parameters": "claim.epsilon, claim.delta",
+        "deployment_model": "trust_model.model",
+    },
+    "tier_3": {
+        "data_domain": "columns",
+        "unprotected_quantities": "public_information, not_protected",
+        "privacy_unit_description": "claim.unit.text, claim.neighbouring, contribution_bound",
+        "accounting_composition": "claim, mechanisms, cumulative",
+        "accounting_post_processing": "post_processing",
+        "implementation": "randomness, software, claim.accountant",
+        "security": "trust_model, randomness, audit",
+    },
+}
+
+
+def unit(contract: Contract) -> str:
+    """For whom the guarantee is."""
+    if isinstance(contract.privacy.unit, UnitColumn):
+        return (
+            f"Whoever one value of the source's column {contract.privacy.unit.column!r} stands for, with all of their "
+            "rows. The column itself is not released."
+        )
+    return (
+        "One row. A person with several rows in the source is protected for each of them singly, not for all of them "
+        "together: for k rows of one person the guarantee weakens to about k times epsilon, with a larger delta."
+    )
+
+
+def claim(statement: dict[str, Any], contract: Contract) -> str:
+    """The claim in words and numbers."""
+    numbers = statement["claim"]
+    whose = "of one row" if numbers["unit"]["kind"] == "row" else "of all rows of one unit"
+    return (
+        f"Everything that was published or shown about this release is the output of a randomised process that is "
+        f"(ε, δ)-differentially private with ε = {rounded_up(numbers['epsilon'])} and δ = "
+        f"{rounded_up(numbers['delta'])}: the presence or absence {whose} changes the probability of any outcome by "
+        f"at most the factor e^ε, but for a probability of δ. δ is below 1 / "
+        f"{number(contract.privacy.approximate_units)}, the declared number of units. Attempts that died are counted; "
+        f"had every mechanism run {numbers['max_attempts']} times, ε would be "
+        f"{rounded_up(numbers['epsilon_all_attempts'])}, which no run of this plan can pass."
+    )
+
+
+def contribution(contract: Contract) -> dict[str, Any]:
+    """How much one unit can contribute, and how that is enforced."""
+    if isinstance(contract.privacy.unit, UnitColumn):
+        text = (
+            "Of a unit's rows one is kept, uniformly at random, chosen by secret randomness before anything else is "
+            "computed. Rows without a unit id are dropped."
+        )
+    else:
+        text = "Each row is a unit of its own; rows of one person are not brought together and not bounded."
+    more = (
+        " Each cell is moved into its declared domain, or becomes null, by looking at that cell alone; CSV lines "
+        "that do not fit the header are dropped."
+    )
+    return {"max_records_per_unit": contract.privacy.max_records, "text": text + more}
+
+
+def split(contract: Contract, holdout_fraction: float) -> dict[str, Any]:
+    """How units come into branches."""
+    what = "id" if isinstance(contract.privacy.unit, UnitColumn) else "row content and occurrence number"
+    return {
+        "holdout_fraction": holdout_fraction,
+        "text": f"HMAC-SHA256 of the unit's {what} under a secret key of the policy, which stays the same for the "
+        f"policy's life and is not published; about {percent(holdout_fraction, 0)} of units are held out. Adding or "
+        "removing a unit moves no other.",
+    }
+
+
+def method(contract: Contract) -> str:
+    """The synthesizer in two sentences."""
+    drawn = "drawn from" if contract.method.options.labels == "sampled" else "set to the likeliest class of"
+    return (
+        "Every column's histogram is measured with noise and a classifier of the task's target is trained by DP-SGD. "
+        f"Released features are drawn from the noisy histograms, independently of each other; the label of each row "
+        f"is {drawn} the classifier's prediction. It follows DPDSyn (arXiv 2604.15660), but draws "
+        "columns from noisy histograms where that paper shuffles private values."
+    )
+
+
+def randomness() -> list[dict[str, str]]:
+    """Where noise and secret choices come from, and what is not claimed about them."""
+    return [
+        {
+            "used_for": "noise of histograms, counts and sums",
+            "source": "OpenDP's discrete Gaussian, sampled exactly in integer arithmetic from the operating system's "
+            "cryptographic generator",
+            "caveat": "none known",
+        },
+        {
+            "used_for": "Poisson batches of DP-SGD and the record kept of a unit",
+            "source": "the operating system's cryptographic generator; sampling rates are rounded down to 2^-64",
+            "caveat": "none known",
+        },
+        {
+            "used_for": "noise of DP-SGD",
+            "source": "the operating system's cryptographic generator, through Box and Muller's transform",
+            "caveat": "floating-point: sums, clipping and noise are rounded, so the lowest bits are not those of an "
+            "ideal Gaussian (Mironov, 2012). The accounting is that of the ideal mechanism; no more is claimed.",
+        },
+    ]
+
+
+def post_processing(contract: Contract) -> list[str]:
+    """What is done with outputs of charged mechanisms and public facts; none of it looks at private rows."""
+    sampled = contract.method.options.labels == "sampled"
+    calibration = ["Calibration of the classifier to the noisy histogram and to the released label share."]
+    labels = "Labels drawn from the calibrated probabilities." if sampled else "Labels set to the likeliest class."
+    return [
+        "Projection of noisy histograms to distributions; null gets no share where it is not allowed.",
+        "Features, scaling and the starting point of the classifier, from the released distributions.",
+        "Exponential averaging of the classifier's weights over the steps of DP-SGD.",
+        *(calibration if sampled else []),
+        "Sampling of features, independently, from the distributions. " + labels,
+        "Decoding of cells: uniform inside a cell, rounded to the declared decimals.",
+        "Verdicts on expectations; accuracies, distances and intervals; the gate's decision; all charts.",
+    ]
+
+
+def not_protected(contract: Contract) -> list[str]:
+    """What the claim does not cover."""
+    rows = [
+        "A person's rows taken together, if they have more than one: the unit is the row.",
+    ]
+    return [
+        "That the dataset exists, has an owner and has these columns.",
+        "The facts of the share contract: bounds, categories, the approximate number of units, expectations, "
+        "thresholds, the number of rows that were asked for.",
+        "When the run ran, how long its steps took and what resources they used, and whether a step failed.",
+        "Facts about groups: differential privacy hides whether a person took part, not what holds of the people. "
+        "What the release teaches about a group can be applied to its members, whether or not they took part.",
+        "Anything seen by those who can read the source or the run's private workspace.",
+        *([] if isinstance(contract.privacy.unit, UnitColumn) else rows),
+    ]

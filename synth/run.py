@@ -1,0 +1,157 @@
+"""One run: its contract, policy, plan, ledger and workspace, and the door through which mechanisms are charged.
+
+A run is named by the contract's dataset and a run id (Airflow's, or one drawn by the command line). The same name
+always means the same workspace and the same entries of the ledger, so a retry, a cleared task or a second worker finds
+what was committed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import TracebackType
+from typing import Any
+
+import numpy.typing as npt
+
+from synth import validation
+from synth.contract import Contract, contract_from_document
+from synth.errors import BudgetExceeded, NotReserved, PlanChanged
+from synth.ledger import Ledger
+from synth.methods.base import Synthesizer, synthesizer
+from synth.officer import RegisteredPolicy, policy_for
+from synth.plan import ReleasePlan, make_plan
+from synth.progress import Progress, silent
+from synth.quality import gate
+from synth.schema import Schema
+from synth.settings import Settings
+from synth.workspace import Workspace
+
+
+def plan_release(contract: Contract, holdout_fraction: float) -> ReleasePlan:
+    """The plan of a contract: public facts only. Cost: about a second."""
+    schema = Schema.from_contract(contract)
+    train_units = contract.privacy.approximate_units * (1 - holdout_fraction)
+    method = synthesizer(contract.method.name)
+    demands = [validation.demand(contract), *method.demands(contract, schema, train_units)]
+    return make_plan(contract, demands, gate.demands(schema), holdout_fraction)
+
+
+@dataclass
+class Run:
+    """One run of a contract.
+
+    :param contract: as the caller has it; from ``allocate`` on it must be the reserved one.
+    :param run_id: any text.
+    """
+
+    contract: Contract
+    run_id: str
+    settings: Settings = field(default_factory=Settings.from_environment)
+    progress: Progress = silent
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if "ledger" in self.__dict__:
+            self.ledger.close()
+
+    @property
+    def name(self) -> str:
+        """The run's key in the ledger."""
+        return f"{self.contract.dataset.name}/{self.run_id}"
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The budget ledger."""
+        return Ledger.open(self.settings.ledger_url)
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        """The private folder of this run."""
+        readable = re.sub(r"[^A-Za-z0-9]+", "-", self.run_id).strip("-")[:60]
+        distinct = hashlib.sha256(self.name.encode()).hexdigest()[:12]
+        return Workspace(self.settings.workspaces / self.contract.dataset.name / f"{readable}-{distinct}")
+
+    @cached_property
+    def registered(self) -> RegisteredPolicy:
+        """The policy that covers the source."""
+        return policy_for(self.ledger, self.contract)
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The public domain."""
+        return Schema.from_contract(self.contract)
+
+    @cached_property
+    def method(self) -> Synthesizer:
+        """The synthesizer."""
+        return synthesizer(self.contract.method.name)
+
+    @cached_property
+    def plan(self) -> ReleasePlan:
+        """The reserved plan.
+
+        :raises NotReserved: before ``allocate``.
+        :raises PlanChanged: if contract or plan are not the ones that were reserved.
+        """
+        if not self.workspace.exists("public/plan.json"):
+            raise NotReserved(f"run {self.name!r} has no plan: the step allocate comes first")
+        plan = ReleasePlan.from_document(self.workspace.read_json("public/plan.json"))
+        reserved = self.ledger.find(self.policy_name, self.name, "reserve")
+        if reserved is None:
+            raise NotReserved(f"run {self.name!r} has no reservation in the ledger: the step allocate comes first")
+        if plan.digest() != reserved.payload["plan_digest"]:
+            raise PlanChanged(f"run {self.name!r}: the plan in the workspace is not the one that was reserved")
+        if plan.contract_digest != self.contract.digest():
+            raise PlanChanged(
+                f"run {self.name!r}: the contract was changed after its budget was reserved; start a new run for it"
+            )
+        return plan
+
+    @property
+    def policy_name(self) -> str:
+        """The policy's key in the ledger."""
+        return self.registered.policy.name
+
+    def once(self, mechanism: str, compute: Callable[[], Mapping[str, npt.NDArray[Any]]]) -> dict[str, Any]:
+        """Run a charged mechanism, or return its committed output: see :class:`synth.methods.base.RunOnce`.
+
+        The start is in the ledger before ``compute`` looks at private rows, and the output is committed, atomically,
+        before anything uses it. An attempt that started and left no output stays charged; another one is charged
+        again, within the policy's bound for one release.
+        """
+        plan, name = self.plan, f"dp/{mechanism}.npz"
+        if not self.workspace.exists(name):
+            self._refuse_costlier_release(mechanism)
+            attempt = self.ledger.begin(self.policy_name, self.name, mechanism, plan_digest=plan.digest())
+            self.workspace.write_arrays(name, compute())
+            self.ledger.commit(self.policy_name, self.name, mechanism, attempt)
+        elif not self.ledger.committed(self.policy_name, self.name, mechanism):
+            attempt = self.ledger.attempts(self.policy_name, self.name)[mechanism]
+            self.ledger.commit(self.policy_name, self.name, mechanism, attempt)
+        return self.workspace.read_arrays(name)
+
+    def _refuse_costlier_release(self, mechanism: str) -> None:
+        attempts = self.ledger.attempts(self.policy_name, self.name)
+        if not attempts.get(mechanism):
+            return
+        planned = {name: max(1, count) for name, count in attempts.items()}
+        planned[mechanism] = attempts[mechanism] + 1
+        epsilon, limit = self.plan.charged_epsilon(planned), self.registered.policy.max_release_epsilon
+        if epsilon > limit:
+            raise BudgetExceeded(
+                f"{mechanism!r} died after it had started and stays charged; running it again would make this release "
+                f"cost ε={epsilon:.3g}, above the policy's max_release_epsilon={limit:g}: start a new run"
+            )
+
+
+def run_from_document(document: Mapping[str, Any], run_id: str) -> Run:
+    """A run of a contract given as plain values."""
+    return Run(contract_from_document(dict(document)), run_id)

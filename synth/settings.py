@@ -1,0 +1,31 @@
+"""Where a deployment keeps its things, read from the environment in one place.
+
+``SLUICE_HOME`` (default ``~/.sluice``) holds what is not said otherwise; ``SLUICE_LEDGER_URL`` is the budget ledger's
+database (default: SQLite in the home); ``SLUICE_WORKSPACES`` the private folders of runs; ``SLUICE_KEYS`` the split
+keys of policies. Workspaces and keys belong on access-restricted storage that the workers share.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Places of one deployment."""
+
+    ledger_url: str
+    workspaces: Path
+    keys: Path
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """The deployment that the environment describes."""
+        home = Path(os.environ.get("SLUICE_HOME", Path.home() / ".sluice")).expanduser().resolve()
+        return cls(
+            ledger_url=os.environ.get("SLUICE_LEDGER_URL", f"sqlite:///{home / 'ledger.db'}"),
+            workspaces=Path(os.environ.get("SLUICE_WORKSPACES", home / "runs")),
+            keys=Path(os.environ.get("SLUICE_KEYS", home / "keys")),
+        )

@@ -1,0 +1,172 @@
+"""The one read of the private table, and the snapshot that every later step works on.
+
+A file is read once, into the declared columns, cell by cell. Then contributions are bounded (of a unit's rows one
+is kept, chosen by secret randomness) and units are split into *train* and *holdout* by a secret keyed hash that is
+fixed for the policy's life. A neighbouring table, with one unit more or less, differs in one row of one branch.
+
+The hash is of the unit's id where there is one, else of (row content, occurrence number): never of a row's
+position, which would move other people's rows between branches. Whether the read succeeds depends on the file's
+existence, format and column names, never on a cell. A CSV record is one line: a stray quote spoils its own line
+and no other. Rows without a unit id, and lines that do not fit the header, are dropped without a word.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import hmac
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any
+
+import fsspec
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from synth.contract import Contract, UnitColumn, resolve_uri
+from synth.errors import ContractError, SourceUnavailable
+from synth.randomness import random_words
+from synth.schema import Schema, canonical_texts
+
+_LONGEST_CELL = 1 << 20
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Private. Parsed rows of both branches, one row for each unit."""
+
+    train: pd.DataFrame
+    holdout: pd.DataFrame
+
+    def everyone(self) -> pd.DataFrame:
+        """Rows of both branches."""
+        return pd.concat([self.train, self.holdout], ignore_index=True)
+
+
+def check_columns(contract: Contract) -> None:
+    """Open the source and compare its column names with the contract; reads no row.
+
+    :raises SourceUnavailable: if it cannot be opened as the declared format.
+    :raises ContractError: if a declared column is missing or ambiguous.
+    """
+    names = _column_names(contract)
+    wanted = _wanted(contract)
+    missing = [name for name in wanted if name not in names]
+    twice = [name for name in wanted if names.count(name) > 1]
+    if missing:
+        raise ContractError(
+            f"schema: the source has no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, names))}"
+        )
+    if twice:
+        raise ContractError(f"schema: the source has more than one column {', '.join(map(repr, twice))}")
+
+
+def read_snapshot(contract: Contract, schema: Schema, *, split_key: bytes, holdout_fraction: float) -> Snapshot:
+    """Read, parse, bound contributions, split. Private result.
+
+    Cost: linear in rows; the whole table is held in memory.
+    """
+    table = _read(contract)
+    unit = contract.privacy.unit
+    if isinstance(unit, UnitColumn):
+        units = canonical_texts(table[unit.column])
+        kept = one_row_per_unit(units)
+        table, units = table.take(pa.array(kept)), units[kept]
+        parsed = schema.parse(table)
+    else:
+        parsed = schema.parse(table)
+        units = _row_units(schema.row_texts(parsed))
+    holdout = holdout_mask(units, split_key, holdout_fraction)
+    return Snapshot(parsed[~holdout].reset_index(drop=True), parsed[holdout].reset_index(drop=True))
+
+
+def one_row_per_unit(units: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Positions of the rows kept: for each unit one of its rows, uniformly at random; none for a null unit."""
+    frame = pd.DataFrame({"unit": units, "draw": random_words(len(units)), "row": np.arange(len(units))})
+    frame = frame[pd.notna(frame["unit"])].sort_values("draw").drop_duplicates("unit")
+    return np.sort(frame["row"].to_numpy(dtype=np.int64))
+
+
+def holdout_mask(units: npt.NDArray[Any], key: bytes, fraction: float) -> npt.NDArray[np.bool_]:
+    """Which units belong to the holdout: HMAC-SHA256 of the unit, read as a number in [0, 1), below ``fraction``."""
+    limit = int(fraction * 2**64)
+    digests = (hmac.digest(key, str(unit).encode("utf-8", "surrogatepass"), hashlib.sha256) for unit in units)
+    return np.fromiter((int.from_bytes(d[:8], "big") < limit for d in digests), dtype=np.bool_, count=len(units))
+
+
+def _row_units(texts: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(content, occurrence) of each row: equal rows are numbered, so one row more adds one unit and moves none."""
+    occurrence = pd.Series(texts, dtype=object).groupby(texts).cumcount() if len(texts) else []
+    return np.array([f"{number}\x1e{text}" for number, text in zip(occurrence, texts, strict=True)], dtype=object)
+
+
+def _wanted(contract: Contract) -> list[str]:
+    unit = contract.privacy.unit
+    return [*contract.columns, *([unit.column] if isinstance(unit, UnitColumn) else [])]
+
+
+@contextmanager
+def _opened(contract: Contract) -> Iterator[IO[bytes]]:
+    """The source as a binary file; any failure inside loses its text, which could quote the file."""
+    uri = resolve_uri(contract.source.uri)
+    failure: str | None = None
+    try:
+        with fsspec.open(uri, "rb") as file:
+            yield file
+    except ContractError:
+        raise
+    except Exception as error:
+        failure = type(error).__name__
+    if failure is not None:
+        raise SourceUnavailable(
+            f"source.uri {contract.source.uri!r}: cannot be read as {contract.source.file_format} ({failure}); "
+            "check that it exists, that the worker may read it and that the format is right"
+        )
+
+
+def _column_names(contract: Contract) -> list[str]:
+    with _opened(contract) as file:
+        if contract.source.file_format == "parquet":
+            return list(pq.read_schema(file).names)
+        return _header(_text(file), contract)
+
+
+def _read(contract: Contract) -> pa.Table:
+    with _opened(contract) as file:
+        if contract.source.file_format == "parquet":
+            return pq.read_table(file, columns=_wanted(contract))
+        return _read_csv(_text(file), contract)
+
+
+def _text(file: IO[bytes]) -> io.TextIOWrapper:
+    return io.TextIOWrapper(file, encoding="utf-8-sig", errors="backslashreplace")
+
+
+def _header(lines: io.TextIOWrapper, contract: Contract) -> list[str]:
+    return [name.strip() for name in next(csv.reader([lines.readline()], delimiter=contract.source.delimiter))]
+
+
+def _read_csv(lines: io.TextIOWrapper, contract: Contract) -> pa.Table:
+    """Every cell as text: a type inferred from a column would depend on all of its cells."""
+    csv.field_size_limit(_LONGEST_CELL)
+    names = _header(lines, contract)
+    wanted = _wanted(contract)
+    positions = [names.index(name) for name in wanted]
+    nulls, delimiter = frozenset(contract.source.null_values), contract.source.delimiter
+    cells: list[list[str | None]] = [[] for _ in wanted]
+    for line in lines:
+        try:
+            record = next(csv.reader((line,), delimiter=delimiter))
+        except (csv.Error, StopIteration):
+            continue
+        if len(record) != len(names):
+            continue
+        for column, position in zip(cells, positions, strict=True):
+            cell = record[position].strip()
+            column.append(None if cell in nulls else cell)
+    return pa.table({name: pa.array(column, pa.string()) for name, column in zip(wanted, cells, strict=True)})

@@ -1,0 +1,459 @@
+"""The steps of the workflow, as plain functions of a run.
+
+    preflight → allocate → validate → train → generate → check → approve → publish        (settle: always)
+
+Each reads its inputs from workspace and ledger, leaves its outputs there, and returns facts that anyone may see. Each
+can be called again at any time: what was committed is found and returned, never made a second time. Operators, the
+command line and notebooks call only these.
+
+An unexpected failure inside a step loses its text, which could quote a cell; what remains is its type and the place in
+the code.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import secrets
+import shutil
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from synth import __version__, validation
+from synth.accounting import epsilon
+from synth.errors import AwaitingApproval, NotApproved, QualityRejected, SluiceError, StepFailed, ValidationFailed
+from synth.events import event_from_document
+from synth.ledger import Charge
+from synth.methods.base import Model
+from synth.officer import policy_for
+from synth.plan import HOLDOUT, TRAIN, ReleasePlan
+from synth.quality import gate
+from synth.quality.learners import features, train_learners
+from synth.quality.results import Judgement, Measurement
+from synth.release.bundle import build_bundle
+from synth.release.facts import BudgetFacts, ReleaseFacts
+from synth.release.manifest import artifact_digest, build_manifest, with_approval
+from synth.release.publish import publish_bundle
+from synth.run import Run, plan_release
+from synth.schema import Codes
+from synth.source import Snapshot, check_columns, read_snapshot
+
+Facts = dict[str, Any]
+Step = Callable[[Run], Facts]
+
+_SNAPSHOT = "private/snapshot.parquet"
+_HOLDOUT = "sluice holdout"
+_BUNDLE = "bundle"
+_logger = logging.getLogger("sluice")
+
+
+def _step(function: Step) -> Step:
+    """Keeps texts of libraries in: their warnings, their log lines below error, their exceptions."""
+
+    @functools.wraps(function)
+    def guarded(run: Run) -> Facts:
+        failure: SluiceError
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return function(run)
+        except SluiceError as error:
+            failure = error.with_traceback(None)
+            failure.__context__ = failure.__cause__ = None
+        except Exception as error:
+            failure = StepFailed(
+                f"step {function.__name__!r} failed with {type(error).__name__} at {_place(error)}; the text of the "
+                "error is withheld because it could quote private data"
+            )
+        raise failure
+
+    return guarded
+
+
+def _place(error: Exception) -> str:
+    """The innermost lines of our own code and of the library that failed."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if "synth" in Path(frame.filename).parts]
+    return " > ".join(f"{Path(f.filename).name}:{f.lineno}" for f in (*ours[-1:], *frames[-1:]))
+
+
+@_step
+def preflight(run: Run) -> Facts:
+    """Check contract, policy, source columns and expectations; reads no row and spends nothing."""
+    registered = run.registered
+    registered.split_key(run.settings.keys)
+    check_columns(run.contract)
+    validation.check_expectations(run.contract, run.schema)
+    return {"policy": registered.policy.name, "dataset": run.contract.dataset.name}
+
+
+@_step
+def allocate(run: Run) -> Facts:
+    """Freeze the plan and reserve its budget in the ledger."""
+    workspace, registered = run.workspace, run.registered
+    if not workspace.exists("public/plan.json"):
+        plan = plan_release(run.contract, registered.policy.holdout_fraction)
+        workspace.write_json("public/plan.json", plan.document())
+    plan = ReleasePlan.from_document(workspace.read_json("public/plan.json"))
+    charges = [Charge(m.name, m.branches, registered.filter.cost(m.event)) for m in plan.mechanisms]
+    run.ledger.reserve(
+        run.policy_name,
+        run.name,
+        plan_digest=plan.digest(),
+        split_id=registered.split_id(run.contract, run.schema),
+        max_attempts=plan.max_attempts,
+        charges=charges,
+        details={"dataset": run.contract.dataset.name, "plan": plan.document()},
+    )
+    cost = max(sum(c.cost for c in charges if branch in c.branches) for branch in (TRAIN, HOLDOUT))
+    return {
+        "epsilon": round(run.plan.epsilon, 4),
+        "delta": run.plan.delta,
+        "share_of_policy_budget": round(cost / registered.filter.capacity, 4),
+    }
+
+
+@_step
+def validate(run: Run) -> Facts:
+    """Take the snapshot, and judge the declared expectations by charged counts.
+
+    :raises ValidationFailed: naming the expectations that were judged violated.
+    """
+    event = run.plan.counts("validation")
+    noisy = run.once(
+        "validation",
+        lambda: {"counts": validation.measure(_snapshot(run).everyone(), run.contract, event)},
+    )["counts"]
+    judgements = validation.judge(noisy, run.contract, event)
+    failed = [f"{j.expectation} on {', '.join(j.columns)}" for j in judgements if not j.passed]
+    if failed:
+        raise ValidationFailed(
+            f"judged violated beyond tolerance: {'; '.join(failed)}. The owner can see exact results where the data "
+            "is; mend the source or declare a higher tolerance, and start a new run"
+        )
+    return {"expectations": len(judgements), "judged": "pass"}
+
+
+@_step
+def train(run: Run) -> Facts:
+    """Fit the synthesizer through charged mechanisms."""
+    if not run.workspace.exists("dp/model.npz"):
+        model = run.method.fit(
+            run.schema.encode(_snapshot(run).train), run.contract, run.schema, run.plan, run.once, run.progress
+        )
+        run.workspace.write_arrays("dp/model.npz", model.arrays())
+    return {"method": run.contract.method.name, "mechanisms": [m.name for m in run.plan.mechanisms]}
+
+
+@_step
+def generate(run: Run) -> Facts:
+    """Draw the declared number of rows from the finished model; costs no privacy."""
+    workspace, rows = run.workspace, run.contract.rows
+    if not workspace.exists("public/generation.json"):
+        if not workspace.exists("public/sampling_seed.json"):
+            workspace.write_json("public/sampling_seed.json", secrets.randbits(53))
+        seed, parts, done = workspace.read_json("public/sampling_seed.json"), 0, 0
+        for frame in _model(run).frames(rows, seed):
+            workspace.write_frame(f"dp/rows-{parts:06d}.parquet", frame)
+            parts, done = parts + 1, done + len(frame)
+            run.progress("generate", done, rows)
+        workspace.write_json("public/generation.json", {"rows": rows, "parts": parts, "seed": seed})
+    return {"rows": rows}
+
+
+@_step
+def check(run: Run) -> Facts:
+    """Measure quality on the holdout under DP, judge it, and build the release folder that may be approved.
+
+    :raises QualityRejected: naming what was missed.
+    """
+    recorded = run.ledger.find(run.policy_name, run.name, "gate")
+    if recorded is None:
+        facts = _release_facts(run, _measure(run))
+        passed = all(m.passed for m in facts.measurements)
+        digest = _bundle(run, facts) if passed else None
+        recorded = run.ledger.record(
+            run.policy_name,
+            run.name,
+            "gate",
+            {
+                "passed": passed,
+                "artifact": digest,
+                "version": facts.version,
+                "epsilon": facts.budget.epsilon_release,
+                "measurements": [m.document() for m in facts.measurements],
+            },
+        )
+    measurements = [Measurement.from_document(document) for document in recorded.payload["measurements"]]
+    if not recorded.payload["passed"]:
+        missed = "; ".join(
+            f"{m.title} is {m.value:.3f}, {'at least' if m.better == 'higher' else 'at most'} {m.threshold:g} was asked"
+            for m in measurements
+            if not m.passed
+        )
+        raise QualityRejected(
+            f"the release does not reach its declared quality: {missed}. Nothing is published, and what was "
+            "measured stays spent"
+        )
+    return {
+        "artifact": recorded.payload["artifact"],
+        "quality": {m.name: round(m.value, 4) for m in measurements},
+        "epsilon": recorded.payload["epsilon"],
+    }
+
+
+@_step
+def approve(run: Run) -> Facts:
+    """Decide by the contract's stated conditions, or find a person's decision about exactly this artifact.
+
+    :raises AwaitingApproval: while a person has not decided.
+    :raises NotApproved: after a refusal, or where the conditions do not hold.
+    """
+    decision = _decision(run)
+    if decision is None and run.contract.approval.mode == "automatic":
+        decision = _record_decision(run, approved=True, by=f"policy {run.policy_name}", reason=_conditions(run))
+    if decision is None:
+        raise AwaitingApproval(
+            f"run {run.name!r} waits for one of {', '.join(run.registered.policy.approval.approvers)}: "
+            f"`sluice decide FILE {run.run_id} approve|reject --by NAME --reason TEXT`"
+        )
+    if not decision["approved"]:
+        raise NotApproved(f"refused by {decision['by']}: {decision['reason']}")
+    return {"approved_by": decision["by"], "artifact": decision["artifact"]}
+
+
+@_step
+def publish(run: Run) -> Facts:
+    """Publish exactly the artifact that passed the gate and was approved; publishing twice changes nothing.
+
+    :raises NotApproved: if gate, decision and folder do not all name the same artifact.
+    """
+    judged, decision = _gate(run), _decision(run)
+    if decision is None or not decision["approved"]:
+        raise NotApproved(f"run {run.name!r} has no approval in the ledger; nothing is published")
+    folder, dataset, version = run.workspace.folder(_BUNDLE), run.contract.dataset.name, judged["version"]
+    created_at = run.workspace.read_json("public/release.json")["created_at"]
+    manifest = build_manifest(folder, dataset=dataset, version=version, created_at=created_at)
+    if not decision["artifact"] == judged["artifact"] == artifact_digest(manifest["files"]):
+        raise NotApproved(
+            f"run {run.name!r}: the folder to publish is not the artifact that passed the gate and was approved"
+        )
+    approval = {key: decision[key] for key in ("mode", "by", "at", "artifact")}
+    uri = publish_bundle(folder, run.contract.publish.uri, dataset, version, with_approval(manifest, **approval))
+    fact = {"uri": uri, "version": version, "artifact": decision["artifact"], "epsilon": judged["epsilon"]}
+    run.ledger.record(run.policy_name, run.name, "published", fact)
+    return {**fact, "rows": run.contract.rows, "delta": run.plan.delta}
+
+
+@_step
+def settle(run: Run) -> Facts:
+    """Give back what never started, and erase the private rows of the run; started mechanisms stay spent."""
+    registered = policy_for(run.ledger, run.contract)
+    freed = run.ledger.settle(registered.policy.name, run.name)
+    run.workspace.erase_private()
+    return {"never_started": freed}
+
+
+STEPS: tuple[Step, ...] = (preflight, allocate, validate, train, generate, check, approve, publish)
+
+
+def decide(run: Run, *, approved: bool, by: str, reason: str) -> None:
+    """Record a person's decision about the artifact that passed the gate.
+
+    :raises NotApproved: if ``by`` is not one of the policy's approvers, or no reason is given.
+    """
+    approvers = run.registered.policy.approval.approvers
+    if by not in approvers:
+        raise NotApproved(f"{by!r} is not an approver of policy {run.policy_name!r}: {', '.join(approvers) or 'nobody'}")
+    if not reason.strip():
+        raise NotApproved("a decision needs a reason")
+    _record_decision(run, approved=approved, by=by, reason=reason)
+
+
+def _gate(run: Run) -> dict[str, Any]:
+    recorded = run.ledger.find(run.policy_name, run.name, "gate")
+    if recorded is None or not recorded.payload["passed"]:
+        raise NotApproved(f"run {run.name!r} has not passed the quality gate; nothing can be approved or published")
+    return recorded.payload
+
+
+def _decision(run: Run) -> dict[str, Any] | None:
+    recorded = run.ledger.find(run.policy_name, run.name, "decision")
+    return recorded.payload if recorded else None
+
+
+def _record_decision(run: Run, *, approved: bool, by: str, reason: str) -> dict[str, Any]:
+    payload = {
+        "approved": approved,
+        "artifact": _gate(run)["artifact"],
+        "mode": run.contract.approval.mode,
+        "by": by,
+        "reason": reason,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return run.ledger.record(run.policy_name, run.name, "decision", payload).payload
+
+
+def _conditions(run: Run) -> str:
+    """The conditions of an automatic approval, if they hold."""
+    charged, policy = _gate(run)["epsilon"], run.registered.policy
+    limit = min(run.contract.approval.max_epsilon or policy.max_release_epsilon, policy.max_release_epsilon)
+    if policy.approval.mode != "automatic":
+        raise NotApproved(f"policy {policy.name!r} asks for a person's approval")
+    if charged > limit:
+        raise NotApproved(f"automatic approval ends at ε={limit:g}; this release was charged ε={charged:.4g}")
+    return f"the quality gate passed and ε={charged:.4g} is within {limit:g}"
+
+
+def _snapshot(run: Run) -> Snapshot:
+    """The private rows of this run, read from the source on first use and never again."""
+    workspace = run.workspace
+    if not workspace.exists(_SNAPSHOT):
+        snapshot = read_snapshot(
+            run.contract,
+            run.schema,
+            split_key=run.registered.split_key(run.settings.keys),
+            holdout_fraction=run.plan.holdout_fraction,
+        )
+        marked = snapshot.everyone()
+        marked[_HOLDOUT] = np.arange(len(marked)) >= len(snapshot.train)
+        workspace.write_frame(_SNAPSHOT, marked)
+    frame = workspace.read_frame(_SNAPSHOT)
+    holdout = frame.pop(_HOLDOUT).to_numpy(dtype=bool)
+    return Snapshot(frame[~holdout].reset_index(drop=True), frame[holdout].reset_index(drop=True))
+
+
+def _model(run: Run) -> Model:
+    return run.method.restore(run.workspace.read_arrays("dp/model.npz"), run.contract, run.schema)
+
+
+def _synthetic_frames(run: Run) -> Iterator[pd.DataFrame]:
+    for part in range(run.workspace.read_json("public/generation.json")["parts"]):
+        yield run.workspace.read_frame(f"dp/rows-{part:06d}.parquet")
+
+
+def _parsed_and_codes(run: Run, frame: pd.DataFrame) -> tuple[pd.DataFrame, Codes]:
+    """Released rows through the same door as private ones."""
+    parsed = run.schema.parse(pa.Table.from_pandas(frame, preserve_index=False))
+    return parsed, run.schema.encode(parsed)
+
+
+def _measure(run: Run) -> tuple[Measurement, ...]:
+    parsed, codes = _parsed_and_codes(run, next(_synthetic_frames(run)))
+    holdout = _snapshot(run).holdout
+    return gate.measure(
+        contract=run.contract,
+        schema=run.schema,
+        plan=run.plan,
+        once=run.once,
+        learners=train_learners(run.schema, parsed, codes),
+        holdout_features=features(run.schema, holdout),
+        holdout_codes=run.schema.encode(holdout),
+        synthetic_codes=codes,
+        distributions=_distributions(run),
+    )
+
+
+def _distributions(run: Run) -> list[np.ndarray]:
+    sizes = np.cumsum([column.size for column in run.schema.columns])[:-1]
+    return np.split(run.workspace.read_arrays("dp/model.npz")["distributions"], sizes)
+
+
+def _release_facts(run: Run, measurements: tuple[Measurement, ...]) -> ReleaseFacts:
+    workspace, plan, schema = run.workspace, run.plan, run.schema
+    if not workspace.exists("public/release.json"):
+        now = datetime.now(UTC)
+        version = f"{now:%Y%m%d}-{secrets.token_hex(6)}"
+        workspace.write_json(
+            "public/release.json", {"version": version, "created_at": now.isoformat(timespec="seconds")}
+        )
+    release = workspace.read_json("public/release.json")
+    validation_event = plan.counts("validation")
+    noisy = workspace.read_arrays("dp/validation.npz")["counts"]
+    sizes = np.cumsum([column.size for column in schema.columns])[:-1]
+    marginals = np.split(workspace.read_arrays("dp/marginals.npz")["counts"], sizes)
+    synthetic = [np.zeros(column.size, np.int64) for column in schema.columns]
+    for frame in _synthetic_frames(run):
+        codes = _parsed_and_codes(run, frame)[1]
+        for i, column in enumerate(schema.columns):
+            synthetic[i] += np.bincount(codes[:, i], minlength=column.size)
+    model = workspace.read_arrays("dp/model.npz")
+    judgements: tuple[Judgement, ...] = validation.judge(noisy, run.contract, validation_event)
+    generation = workspace.read_json("public/generation.json")
+    return ReleaseFacts(
+        contract=run.contract,
+        schema=schema,
+        plan=plan,
+        version=release["version"],
+        created_at=release["created_at"],
+        code_version=__version__,
+        rows=run.contract.rows,
+        sampling_seed=generation["seed"],
+        budget=_budget_facts(run),
+        judgements=judgements,
+        measurements=measurements,
+        units_estimate=(int(noisy[0]), validation_event.sigma),
+        marginals=dict(zip(schema.names, marginals, strict=True)),
+        marginal_sigma=plan.counts("marginals").sigma,
+        distributions=dict(zip(schema.names, _distributions(run), strict=True)),
+        synthetic_counts=dict(zip(schema.names, synthetic, strict=True)),
+        method_facts={"temperature": float(model["temperature"])},
+    )
+
+
+def _budget_facts(run: Run) -> BudgetFacts:
+    """From the ledger, written once so that a rebuilt folder says the same."""
+    if not run.workspace.exists("public/budget.json"):
+        policy = run.registered.policy
+        attempts = run.ledger.attempts(run.policy_name, run.name)
+        balance = run.ledger.balance(run.policy_name)
+        run.workspace.write_json(
+            "public/budget.json",
+            {
+                "policy": policy.name,
+                "policy_epsilon": policy.epsilon,
+                "policy_delta": policy.delta,
+                "epsilon_release": run.plan.charged_epsilon(attempts),
+                "epsilon_all_releases": epsilon_of_policy(run),
+                "share_spent": balance.total / balance.capacity,
+                "attempts": attempts,
+                "filter_order": run.registered.filter.order,
+            },
+        )
+    return BudgetFacts(**run.workspace.read_json("public/budget.json"))
+
+
+def epsilon_of_policy(run: Run) -> float:
+    """ε at the policy's δ, by PLD, of every mechanism that was started under the policy.
+
+    Per split the worse branch; splits are composed, because a person may be in either branch of each.
+    """
+    ledger, policy = run.ledger, run.registered.policy
+    worst: list[Any] = []
+    by_split: dict[str, dict[str, list[Any]]] = {}
+    for summary in ledger.runs(policy.name):
+        attempts = ledger.attempts(policy.name, summary.run)
+        branches = by_split.setdefault(summary.split_id, {TRAIN: [], HOLDOUT: []})
+        for mechanism in summary.details["plan"]["mechanisms"]:
+            event = event_from_document(mechanism["event"])
+            for branch in mechanism["branches"]:
+                branches[branch] += [event] * attempts[mechanism["name"]]
+    for branches in by_split.values():
+        worst += max(branches.values(), key=lambda events: epsilon(events, policy.delta))
+    return epsilon(worst, policy.delta)
+
+
+def _bundle(run: Run, facts: ReleaseFacts) -> str:
+    """Build the release folder afresh; the same facts give the same files."""
+    folder = run.workspace.folder(_BUNDLE)
+    shutil.rmtree(folder)
+    run.workspace.folder(_BUNDLE)
+    return build_bundle(folder, facts, _synthetic_frames(run))

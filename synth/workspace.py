@@ -1,0 +1,139 @@
+"""A run's private folder of write-once artifacts.
+
+An artifact appears whole or not at all, and never changes: the first writer wins and every later one gets what is
+there. Each carries an HMAC-SHA256 under a key that is drawn for the run and dies with the folder; a plain digest
+of private bytes would let anyone confirm a guess. The folder is readable by its owner only. Artifacts under
+``private/`` hold rows and are erased when the run is settled; those under ``dp/`` are outputs of charged
+mechanisms; those under ``public/`` are facts of contract and plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import io
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from synth.contract import canonical_json
+from synth.errors import TamperedArtifact
+
+_MAGIC = b"SLUICE1\n"
+_MAC_BYTES = 32
+
+
+class Workspace:
+    """The folder of one run; created on first use.
+
+    :param root: the folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for part in ("private", "dp", "public"):
+            (root / part).mkdir(mode=0o700, exist_ok=True)
+        self._key = self._load_key()
+
+    def _load_key(self) -> bytes:
+        path = self.root / "key"
+        if not path.exists():
+            self._link(path, secrets.token_bytes(32))
+        return path.read_bytes()
+
+    def exists(self, name: str) -> bool:
+        """Whether the artifact was committed."""
+        return (self.root / name).exists()
+
+    def write(self, name: str, payload: bytes) -> None:
+        """Commit an artifact; if one is there already it stays, and this payload is dropped."""
+        self._link(self.root / name, _MAGIC + self._mac(name, payload) + payload)
+
+    def read(self, name: str) -> bytes:
+        """The payload of a committed artifact.
+
+        :raises TamperedArtifact: if it is missing, cut short, or not what was written.
+        """
+        try:
+            content = (self.root / name).read_bytes()
+        except FileNotFoundError:
+            raise TamperedArtifact(
+                f"artifact {name!r} is not in the run's workspace; it was erased or never made: start a new run"
+            ) from None
+        head = len(_MAGIC) + _MAC_BYTES
+        mac, payload = content[len(_MAGIC) : head], content[head:]
+        if content[: len(_MAGIC)] != _MAGIC or not hmac.compare_digest(mac, self._mac(name, payload)):
+            raise TamperedArtifact(
+                f"artifact {name!r} does not carry its authentication code; it was changed after it was written. "
+                "Nothing of this run may be published: start a new run and find out who can write to the workspace"
+            )
+        return payload
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Commit plain values."""
+        self.write(name, canonical_json(value).encode())
+
+    def read_json(self, name: str) -> Any:
+        """Plain values of a committed artifact."""
+        return json.loads(self.read(name))
+
+    def write_arrays(self, name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Commit named arrays."""
+        buffer = io.BytesIO()
+        np.savez(buffer, **dict(arrays))  # type: ignore[arg-type]
+        self.write(name, buffer.getvalue())
+
+    def read_arrays(self, name: str) -> dict[str, npt.NDArray[Any]]:
+        """Named arrays of a committed artifact."""
+        with np.load(io.BytesIO(self.read(name)), allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+
+    def write_frame(self, name: str, frame: pd.DataFrame) -> None:
+        """Commit a table."""
+        buffer = io.BytesIO()
+        frame.to_parquet(buffer, index=False)
+        self.write(name, buffer.getvalue())
+
+    def read_frame(self, name: str) -> pd.DataFrame:
+        """The table of a committed artifact."""
+        return pd.read_parquet(io.BytesIO(self.read(name)))
+
+    def folder(self, name: str) -> Path:
+        """A working folder for files that are checked by other means before use."""
+        path = self.root / name
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
+
+    def erase_private(self) -> None:
+        """Remove every artifact that holds private rows."""
+        shutil.rmtree(self.root / "private", ignore_errors=True)
+        (self.root / "private").mkdir(mode=0o700, exist_ok=True)
+
+    def _mac(self, name: str, payload: bytes) -> bytes:
+        return hmac.digest(self._key, name.encode() + b"\0" + payload, hashlib.sha256)
+
+    def _link(self, path: Path, content: bytes) -> None:
+        """Write beside, flush to disk, then link into place: atomic, and refused if the name is taken."""
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return
+        finally:
+            temporary.unlink()

@@ -1,0 +1,146 @@
+"""In whatever order things happen, the balance in the last entry is what a second, naive bookkeeping says."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from synth.errors import AttemptsExhausted, BudgetExceeded, NotReserved, ReservationReleased
+from synth.ledger import Charge, Ledger
+
+CAPACITY = 60
+MAX_ATTEMPTS = 2
+RUNS = st.sampled_from(["one", "two", "three", "four"])
+MECHANISMS = st.sampled_from(["a", "b", "c"])
+BRANCHES = st.sampled_from([("train",), ("holdout",), ("train", "holdout")])
+COSTS = st.integers(1, 12)
+
+
+@dataclass
+class NaiveRun:
+    split: str
+    charges: dict[str, Charge]
+    started: dict[str, int] = field(default_factory=dict)
+    freed: set[str] = field(default_factory=set)
+
+
+class Spending(RuleBasedStateMachine):
+    @initialize()
+    def open(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.ledger = Ledger.open(f"sqlite:///{self.folder}/ledger.db")
+        self.ledger.register("p", {"sources": ["s3://a"]}, CAPACITY, "officer")
+        self.runs: dict[str, NaiveRun] = {}
+
+    def total(self, started_only: bool = False, extra: NaiveRun | None = None) -> int:
+        units: dict[tuple[str, str], int] = {}
+        for run in [*self.runs.values(), *([extra] if extra else [])]:
+            for name, charge in run.charges.items():
+                times = run.started.get(name, 0)
+                if not times and not started_only and name not in run.freed:
+                    times = 1
+                for branch in charge.branches:
+                    units[run.split, branch] = units.get((run.split, branch), 0) + times * charge.cost
+        splits = {split for split, _branch in units}
+        return sum(max(units.get((split, branch), 0) for branch in ("train", "holdout")) for split in splits)
+
+    @rule(
+        name=RUNS,
+        split=st.sampled_from(["s", "t"]),
+        shapes=st.dictionaries(MECHANISMS, st.tuples(BRANCHES, COSTS), min_size=1),
+    )
+    def reserve(self, name: str, split: str, shapes: dict[str, tuple[tuple[str, ...], int]]) -> None:
+        if name in self.runs:
+            return
+        run = NaiveRun(split, {m: Charge(m, branches, cost) for m, (branches, cost) in shapes.items()})
+        fits = self.total(extra=run) <= CAPACITY
+        try:
+            self.ledger.reserve(
+                "p",
+                name,
+                plan_digest="plan",
+                split_id=split,
+                max_attempts=MAX_ATTEMPTS,
+                charges=list(run.charges.values()),
+                details={},
+            )
+        except BudgetExceeded:
+            assert not fits
+        else:
+            assert fits
+            self.runs[name] = run
+
+    @rule(name=RUNS, mechanism=MECHANISMS)
+    def begin(self, name: str, mechanism: str) -> None:
+        run = self.runs.get(name)
+        if run is not None and mechanism not in run.charges:
+            return
+        try:
+            attempt = self.ledger.begin("p", name, mechanism, plan_digest="plan")
+        except NotReserved:
+            assert run is None
+        except ReservationReleased:
+            assert run is not None
+            assert mechanism in run.freed
+        except AttemptsExhausted:
+            assert run is not None
+            assert run.started[mechanism] == MAX_ATTEMPTS
+        except BudgetExceeded:
+            assert run is not None
+            run.started[mechanism] += 1
+            assert self.total() > CAPACITY
+            run.started[mechanism] -= 1
+        else:
+            assert run is not None
+            assert mechanism not in run.freed
+            run.started[mechanism] = run.started.get(mechanism, 0) + 1
+            assert attempt == run.started[mechanism]
+
+    @rule(name=RUNS)
+    def settle(self, name: str) -> None:
+        freed = self.ledger.settle("p", name)
+        if name in self.runs:
+            run = self.runs[name]
+            run.freed = set(run.charges) - set(run.started)
+            assert set(freed) == run.freed
+        else:
+            assert freed == []
+
+    @rule(name=RUNS, mechanism=MECHANISMS)
+    def commit(self, name: str, mechanism: str) -> None:
+        run = self.runs.get(name)
+        try:
+            self.ledger.commit("p", name, mechanism, 1)
+        except NotReserved:
+            assert run is None or mechanism not in run.started
+        else:
+            assert run is not None
+            assert run.started[mechanism] >= 1
+
+    @invariant()
+    def the_carried_balance_equals_recomputation(self) -> None:
+        if not hasattr(self, "runs"):
+            return
+        last = self.ledger.verify("p")
+        carried = sum(max(branches.values()) for branches in last.balance.values())
+        balance = self.ledger.balance("p")
+        assert carried == balance.total == self.total() <= CAPACITY
+        assert balance.spent == self.total(started_only=True)
+        assert balance.left == CAPACITY - carried
+
+    def teardown(self) -> None:
+        if hasattr(self, "ledger"):
+            self.ledger.close()
+            shutil.rmtree(self.folder)
+
+
+Spending.TestCase.settings = settings(
+    max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+TestSpending = Spending.TestCase

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from synth.errors import SluiceError, TamperedArtifact
+from synth.ledger import Entry, Ledger
+from synth.ledger.history import verify_chain
+from tests.ledger.conftest import Reserve
+
+COLUMNS = "policy, sequence, kind, key, run, payload, balance, at, previous, digest"
+
+
+@contextmanager
+def tampering(path: Path) -> Iterator[sqlite3.Connection]:
+    """Someone with the file in hand: no triggers, no unique constraints in the way of an edit."""
+    connection = sqlite3.connect(path)
+    for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        connection.execute(f"DROP TRIGGER {name}")
+    yield connection
+    connection.commit()
+    connection.close()
+
+
+@pytest.fixture
+def spent(ledger: Ledger, reserve: Reserve) -> Ledger:
+    """A ledger of eight entries."""
+    reserve("one")
+    ledger.begin("patients", "one", "validation", plan_digest="plan-1")
+    ledger.begin("patients", "one", "training", plan_digest="plan-1")
+    ledger.commit("patients", "one", "training", 1)
+    ledger.settle("patients", "one")
+    ledger.record("patients", "one", "settled", {})
+    ledger.record("patients", "one", "note", {"text": "done"})
+    return ledger
+
+
+def relinked(entries: list[Entry]) -> list[Entry]:
+    """The entries as one chain: sequence, links and digests all computed anew."""
+    chain: list[Entry] = []
+    for number, entry in enumerate(entries, 1):
+        entry = replace(entry, sequence=number, previous=chain[-1].digest if chain else "")
+        chain.append(replace(entry, digest=entry.computed_digest()))
+    return chain
+
+
+def rewrite(path: Path, entries: list[Entry]) -> None:
+    """Replace the history by another whose chain is whole."""
+    with tampering(path) as connection:
+        connection.execute("DELETE FROM entries")
+        for entry in relinked(entries):
+            row = tuple(entry.columns().values())
+            connection.execute(f"INSERT INTO entries ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)", row)
+
+
+def test_an_untouched_ledger_verifies_and_hands_out_its_last_entry(spent: Ledger) -> None:
+    last = spent.verify("patients")
+    assert last == spent.entries("patients")[-1]
+    assert last.sequence == 8
+    assert spent.verify("patients", anchors={3: spent.entries("patients")[2].digest}) == last
+
+
+@pytest.mark.parametrize("column", COLUMNS.removeprefix("policy, ").split(", "))
+@pytest.mark.parametrize("sequence", [1, 4, 8])
+def test_an_edit_of_any_column_is_found_at_its_entry(
+    spent: Ledger, path: Path, column: str, sequence: int
+) -> None:
+    value = "99" if column == "sequence" else "'{\"forged\":1}'"
+    with tampering(path) as connection:
+        connection.execute(f"UPDATE entries SET {column} = {value} WHERE sequence = {sequence}")
+    with pytest.raises(TamperedArtifact, match=f"intact from entry {sequence} on"):
+        spent.verify("patients")
+
+
+def test_an_entry_moved_to_another_policy_is_missing_from_its_own(spent: Ledger, path: Path) -> None:
+    with tampering(path) as connection:
+        connection.execute("UPDATE entries SET policy = 'other' WHERE sequence = 3")
+    with pytest.raises(TamperedArtifact, match="intact from entry 3 on"):
+        spent.verify("patients")
+
+
+@pytest.mark.parametrize("sequence", [1, 2, 5, 7])
+def test_a_deleted_entry_is_found(spent: Ledger, path: Path, sequence: int) -> None:
+    with tampering(path) as connection:
+        connection.execute(f"DELETE FROM entries WHERE sequence = {sequence}")
+    with pytest.raises(TamperedArtifact, match=f"intact from entry {sequence} on"):
+        spent.verify("patients")
+
+
+def test_an_inserted_entry_is_found(spent: Ledger, path: Path) -> None:
+    with tampering(path) as connection:
+        connection.execute("UPDATE entries SET sequence = sequence + 100 WHERE sequence >= 5")
+        connection.execute("UPDATE entries SET sequence = sequence - 99 WHERE sequence >= 100")
+        connection.execute(
+            f"INSERT INTO entries ({COLUMNS}) SELECT policy, 5, kind, 'forged', run, payload, balance, at, "
+            "previous, digest FROM entries WHERE sequence = 4"
+        )
+    with pytest.raises(TamperedArtifact, match="intact from entry 5 on"):
+        spent.verify("patients")
+
+
+def test_a_tail_cut_off_is_found_by_a_digest_noted_elsewhere(spent: Ledger, path: Path) -> None:
+    noted = spent.verify("patients")
+    with tampering(path) as connection:
+        connection.execute("DELETE FROM entries WHERE sequence >= 7")
+    assert spent.verify("patients").sequence == 6
+    with pytest.raises(TamperedArtifact, match="entry 8 on: its digest is not the one that was noted"):
+        spent.verify("patients", anchors={noted.sequence: noted.digest})
+
+
+def test_a_rewritten_history_has_to_follow_the_rules(spent: Ledger, path: Path) -> None:
+    history = spent.entries("patients")
+    cheaper = json.loads(history[1].payload_text)
+    cheaper["charges"][1]["cost"] = 1
+    text = json.dumps(cheaper, sort_keys=True, separators=(",", ":"))
+    rewrite(path, [history[0], replace(history[1], payload_text=text), *history[2:]])
+    with pytest.raises(TamperedArtifact, match="entry 2 on: its balance does not follow"):
+        spent.verify("patients")
+
+
+@pytest.mark.parametrize(("left_out", "first_bad"), [(1, 2), (3, 4)], ids=["reserve", "training start"])
+def test_a_history_rewritten_without_an_entry_has_to_follow_the_rules(
+    spent: Ledger, path: Path, left_out: int, first_bad: int
+) -> None:
+    history = spent.entries("patients")
+    rewrite(path, history[:left_out] + history[left_out + 1 :])
+    with pytest.raises(TamperedArtifact, match=f"intact from entry {first_bad} on"):
+        spent.verify("patients")
+
+
+def test_a_consistent_rewrite_is_found_by_a_digest_noted_elsewhere(spent: Ledger, path: Path) -> None:
+    history = spent.entries("patients")
+    rewrite(path, history[:-1])
+    spent.verify("patients")
+    rewrite(path, [*history[:-1], replace(history[-1], at="2020-01-01T00:00:00.000000+00:00")])
+    spent.verify("patients")
+    with pytest.raises(TamperedArtifact, match="entry 8 on"):
+        spent.verify("patients", anchors={8: history[-1].digest})
+
+
+def test_an_edit_that_recomputes_its_own_digest_breaks_the_link_to_the_next(
+    spent: Ledger, path: Path
+) -> None:
+    edited = replace(spent.entries("patients")[6], payload_text='{"forged":1}')
+    with tampering(path) as connection:
+        connection.execute(
+            "UPDATE entries SET payload = ?, digest = ? WHERE sequence = 7",
+            (edited.payload_text, edited.computed_digest()),
+        )
+    with pytest.raises(TamperedArtifact, match="entry 8 on: it does not follow the entry before it"):
+        spent.verify("patients")
+
+
+@pytest.mark.parametrize(("first", "second"), [("start", "free"), ("free", "start"), ("free", "free")])
+def test_no_whole_chain_can_both_free_and_start_a_mechanism(spent: Ledger, first: str, second: str) -> None:
+    history = spent.entries("patients")
+    begun = {kind: next(entry for entry in history if entry.kind == kind) for kind in ("start", "free")}
+    held = {
+        "start": '{"split-1":{"holdout":150,"train":250}}',
+        "free": '{"split-1":{"holdout":50,"train":250}}',
+    }
+    payload = '{"attempt":1,"mechanism":"gate"}'
+    pair = [
+        replace(begun[kind], key="one:gate:begin:1", payload_text=payload, balance_text=held[first])
+        for kind in (first, second)
+    ]
+    verify_chain("patients", relinked([*history[:2], pair[0]]), {})
+    with pytest.raises(TamperedArtifact, match="entry 4 on: the ledger's rules do not allow it"):
+        verify_chain("patients", relinked([*history[:2], *pair]), {})
+
+
+@pytest.mark.parametrize("sequence", [1, 2, 8])
+def test_nothing_is_decided_on_an_edited_entry(spent: Ledger, path: Path, sequence: int) -> None:
+    with tampering(path) as connection:
+        connection.execute(
+            f"UPDATE entries SET balance = '{{}}', payload = '{{}}' WHERE sequence = {sequence}"
+        )
+    with pytest.raises(TamperedArtifact, match=f"entry {sequence} "):
+        spent.begin("patients", "one", "training", plan_digest="plan-1")
+
+
+def test_a_history_that_breaks_the_rules_gives_no_balance(spent: Ledger, path: Path) -> None:
+    with tampering(path) as connection:
+        connection.execute("DELETE FROM entries WHERE sequence = 2")
+    with pytest.raises(TamperedArtifact, match="entry 3"):
+        spent.balance("patients")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE entries SET payload = '{}'",
+        "DELETE FROM entries WHERE sequence = 2",
+        f"REPLACE INTO entries (id, {COLUMNS}) SELECT id, {COLUMNS} FROM entries WHERE sequence = 2",
+        f"INSERT OR REPLACE INTO entries ({COLUMNS}) SELECT {COLUMNS} FROM entries WHERE sequence = 2",
+        f"REPLACE INTO entries ({COLUMNS}) SELECT policy, 99, kind, key, run, payload, balance, at, "
+        "previous, digest FROM entries WHERE sequence = 2",
+        f"REPLACE INTO entries (id, {COLUMNS}) SELECT id, policy, 99, kind, 'new', run, payload, balance, "
+        "at, previous, digest FROM entries WHERE sequence = 2",
+    ],
+)
+def test_the_database_refuses_to_change_or_delete_an_entry(spent: Ledger, path: Path, statement: str) -> None:
+    before = spent.entries("patients")
+    connection = sqlite3.connect(path)
+    with pytest.raises(sqlite3.IntegrityError, match="ledger entries cannot be"):
+        connection.execute(statement)
+    connection.close()
+    assert spent.entries("patients") == before
+
+
+def test_an_error_about_tampering_is_one_that_a_retry_does_not_help(spent: Ledger, path: Path) -> None:
+    with tampering(path) as connection:
+        connection.execute("UPDATE entries SET digest = 'x' WHERE sequence = 8")
+    with pytest.raises(SluiceError) as found:
+        spent.verify("patients")
+    assert found.value.retry is False
