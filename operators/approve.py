@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param
+from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowFailException
 
 from operators.base import Facts, SluiceOperator, open_run, with_public_errors
@@ -74,20 +75,21 @@ class HumanApproveOperator(ApprovalOperator):
             defaults=self.REJECT,
             response_timeout=timedelta(hours=document["approval"]["timeout_hours"]),
             ignore_downstream_trigger_rules=True,
-            # Without a default the form would be refused before anybody saw it, so that a reason was given is checked after.
-            params={
-                REASON: Param(
-                    None,
-                    type=["null", "string"],
-                    minLength=3,
-                    title="Reason",
-                    description="Goes into the ledger with your name.",
-                )
-            },
             **kwargs,
         )
         self.document = document
         self.check_task_id = check_task_id
+        # A parameter without a valid default fails the task before anybody is asked: that a reason was given
+        # is checked when the answer is there.
+        reason = Param(
+            None,
+            description="Goes into the ledger, with your name.",
+            source="task",
+            type=["null", "string"],
+            minLength=3,
+            title="Reason",
+        )
+        self.params = ParamsDict({REASON: reason})
 
     def execute(self, context: Context) -> Facts:
         """Follow the ledger's decision, or ask and wait without holding a worker."""
@@ -106,24 +108,28 @@ class HumanApproveOperator(ApprovalOperator):
 
         :raises AirflowFailException: if who answered may not decide, or gave no reason.
         """
-        answer = super().execute_complete(context, event)
-        person = answer["responded_by_user"]
-        if answer["chosen_options"] != [self.APPROVE] and person is None:
-            self.log.info("nobody answered in time; nothing is published")
-            return {"approved_by": None}
-        if person is None:
+        if "error" in event:
+            self.process_trigger_event_error(event)
+        given, person = event["params_input"] or {}, event["responded_by_user"]
+        self.validate_chosen_options(event["chosen_options"])
+        self.validate_params_input(given)
+        approved = event["chosen_options"] == [self.APPROVE]
+        if person is not None:
+            reason = given.get(REASON) or ""
+            with_public_errors(lambda: self._record(context, approved, str(person["name"]), reason))
+        elif approved:
             raise AirflowFailException("NotApproved: the answer does not say who gave it; nothing is published")
-        with_public_errors(lambda: self._record(context, answer, str(person["name"])))
-        if answer["chosen_options"] != [self.APPROVE]:
-            return {"approved_by": None, "refused_by": str(person["name"])}
+        else:
+            self.log.info("nobody answered in time; nothing is published")
+        # After a refusal this skips what is downstream, and does not return.
+        super().execute_complete(context, event)
         return with_public_errors(lambda: self._approved(context))
 
-    def _record(self, context: Context, answer: Any, name: str) -> None:
+    def _record(self, context: Context, approved: bool, name: str, reason: str) -> None:
         from synth import steps
 
         with self._run(context) as run:
-            approved = answer["chosen_options"] == [self.APPROVE]
-            steps.decide(run, approved=approved, by=name, reason=answer["params_input"].get(REASON) or "")
+            steps.decide(run, approved=approved, by=name, reason=reason)
 
     def _approved(self, context: Context) -> Facts:
         from synth import steps

@@ -44,12 +44,12 @@ Publishes a differentially private synthetic table of {rows:,} rows to `{uri}`, 
 | neighbouring relation | add or remove one unit |
 | most that one release costs | ε = {epsilon:g}, δ = {delta:g} |
 | rows kept of one unit | {max_records} |
-| a mechanism that dies | stays spent; it may run {max_attempts} times in all, within the policy's bound for one release |
-| what leaves | synthetic rows, noisy quality numbers, which expectations were judged violated, the statement of all this |
+| a mechanism that dies | stays spent; it may run {max_attempts} times, within the policy's bound for a release |
+| what leaves | synthetic rows, noisy marginals and quality numbers, the verdicts on expectations, the statement |
 | approval | {approval} |
 
-The trigger form can make ε and the number of rows smaller, never larger. What a release may cost in all is the privacy \
-officer's policy, kept in the ledger.
+The trigger form can make ε and the number of rows smaller, never larger. What all releases may cost together is in \
+the privacy officer's policy, kept in the ledger.
 
 | Step | |
 |---|---|
@@ -86,7 +86,7 @@ def build_dag(contract: Contract | Mapping[str, Any], dag_id: str | None = None)
 
     approve: BaseOperator
     if contract.approval.mode == "human":
-        # Asking again is a deliberate act: an answer that could not be recorded must not silently become a new question.
+        # No retry: an answer that could not be recorded must not silently become a new question.
         approve = HumanApproveOperator(**common("approve"), retries=0)
     else:
         approve = ApproveOperator(**common("approve"), retries=0)
@@ -112,7 +112,7 @@ def build_dag(contract: Contract | Mapping[str, Any], dag_id: str | None = None)
 def _empty_dag(contract: Contract, dag_id: str) -> DAG:
     privacy, dataset = contract.privacy, contract.dataset
     # Never by backfill: every run spends.
-    run_types = ["manual", "operator_triggered", *(["scheduled"] if contract.schedule else [])]
+    run_types: Any = ["manual", "operator_triggered", *(["scheduled"] if contract.schedule else [])]
     try:
         return DAG(
             dag_id,

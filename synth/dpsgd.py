@@ -104,7 +104,7 @@ def train(
             adam,
             noise_multiplier=event.noise_multiplier,
             max_grad_norm=settings.clipping_norm,
-            expected_batch_size=settings.expected_batch,  # type: ignore[arg-type]
+            expected_batch_size=settings.expected_batch,
         )
         for step in range(event.steps):
             for group in adam.param_groups:
@@ -131,7 +131,7 @@ def _step(
     for number, part in enumerate(np.array_split(chosen, parts)):
         features, labels = batch(part)
         loss = nn.functional.cross_entropy(private(features), labels, reduction="sum")
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if number == parts - 1:
             break
         optimizer.signal_skip_step(do_skip=True)

@@ -95,6 +95,12 @@ class VersionTaken(PublishFailed):
 
 
 class StepFailed(SluiceError):
-    """An unexpected failure inside a step, stripped of its text because that could quote private data."""
+    """An unexpected failure inside a step, stripped of its text because that could quote private data.
 
-    retry = True
+    Only what looks like the machine's fault is worth another try: a fault of the program would come back, and every
+    mechanism that it hits is charged again.
+    """
+
+    def __init__(self, text: str, *, retry: bool = False) -> None:
+        super().__init__(text)
+        self.retry = retry

@@ -94,7 +94,7 @@ class ReleasePlan:
     :ivar epsilon: claimed ε of one release at ``delta``: the training branch by PLD, rounded up.
     :ivar epsilon_holdout: the holdout branch's, never above it.
     :ivar epsilon_renyi: cross-check of ``epsilon`` by Rényi DP.
-    :ivar epsilon_all_attempts: if every mechanism of the training branch ran ``max_attempts`` times.
+    :ivar epsilon_all_attempts: the worse branch if every mechanism ran ``max_attempts`` times.
     """
 
     contract_digest: str
@@ -213,7 +213,9 @@ def make_plan(
         epsilon=accounting.epsilon(branch[TRAIN], delta),
         epsilon_holdout=accounting.epsilon(branch[HOLDOUT], delta),
         epsilon_renyi=accounting.epsilon_by_renyi(branch[TRAIN], delta),
-        epsilon_all_attempts=accounting.epsilon(branch[TRAIN] * contract.privacy.max_attempts, delta),
+        epsilon_all_attempts=max(
+            accounting.epsilon(events * contract.privacy.max_attempts, delta) for events in branch.values()
+        ),
         max_attempts=contract.privacy.max_attempts,
         holdout_fraction=holdout_fraction,
     )

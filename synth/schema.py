@@ -153,9 +153,7 @@ class ColumnDomain:
             if self.kind == "boolean":
                 values = pd.Series(safe.astype(bool), dtype="boolean" if self.nullable else "bool")
                 return values.mask(null) if self.nullable else values
-            return pd.Series(
-                pd.Categorical.from_codes(np.where(null, -1, codes), categories=list(self.categories))
-            )
+            return pd.Series(pd.Categorical.from_codes(np.where(null, -1, codes), pd.Index(self.categories)))
         low, high = np.asarray(self.lower)[safe], np.asarray(self.upper)[safe]
         if self.kind == "integer":
             drawn = np.floor(low + generator.random(len(codes)) * (high - low + 1))
@@ -225,7 +223,7 @@ class Schema:
 
 
 def canonical_texts(cells: pa.ChunkedArray | pa.Array) -> npt.NDArray[Any]:
-    """One text for each cell, None for null: 3, 3.0 and " 3 " are the same text however a file stores them."""
+    """One text for each cell, None for null: the numbers 3 and 3.0 and the text " 3 " all are "3"."""
     codes, distinct = _distinct_texts(cells)
     return np.array([*distinct, None], dtype=object)[codes]
 
@@ -262,6 +260,8 @@ def _plain(array: pa.Array) -> pa.Array:
         return array
     if pa.types.is_nested(kind):
         return pa.nulls(len(array), pa.binary())
+    if pa.types.is_timestamp(kind):
+        array = array.cast(pa.timestamp(kind.unit))  # in UTC: a worker may not know the zone
     try:
         if not any(test(kind) for test in _BYTES):
             array = array.cast(pa.string())  # Python objects of dates can fail on one extreme cell; text cannot

@@ -59,8 +59,10 @@ def check_columns(contract: Contract) -> None:
     missing = [name for name in wanted if name not in names]
     twice = [name for name in wanted if names.count(name) > 1]
     if missing:
+        # The source's own names are not shown: the first line of a file without a header is a private row.
         raise ContractError(
-            f"schema: the source has no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, names))}"
+            f"schema: the source has no column {', '.join(map(repr, missing))} among its {len(names)}; declare the "
+            "columns as the file's header names them, and give a CSV a header line"
         )
     if twice:
         raise ContractError(f"schema: the source has more than one column {', '.join(map(repr, twice))}")
@@ -101,7 +103,7 @@ def holdout_mask(units: npt.NDArray[Any], key: bytes, fraction: float) -> npt.ND
 
 def _row_units(texts: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """(content, occurrence) of each row: equal rows are numbered, so one row more adds one unit and moves none."""
-    occurrence = pd.Series(texts, dtype=object).groupby(texts).cumcount() if len(texts) else []
+    occurrence = pd.DataFrame({"text": texts}).groupby("text").cumcount()
     return np.array([f"{number}\x1e{text}" for number, text in zip(occurrence, texts, strict=True)], dtype=object)
 
 

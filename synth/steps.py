@@ -30,7 +30,7 @@ import pyarrow as pa
 from synth import __version__, validation
 from synth.accounting import epsilon
 from synth.errors import AwaitingApproval, NotApproved, QualityRejected, SluiceError, StepFailed, ValidationFailed
-from synth.events import event_from_document
+from synth.events import Event, event_from_document
 from synth.ledger import Charge
 from synth.methods.base import Model
 from synth.officer import policy_for
@@ -71,7 +71,8 @@ def _step(function: Step) -> Step:
         except Exception as error:
             failure = StepFailed(
                 f"step {function.__name__!r} failed with {type(error).__name__} at {_place(error)}; the text of the "
-                "error is withheld because it could quote private data"
+                "error is withheld because it could quote private data",
+                retry=isinstance(error, OSError | MemoryError),
             )
         raise failure
 
@@ -327,6 +328,8 @@ def _snapshot(run: Run) -> Snapshot:
         marked[_HOLDOUT] = np.arange(len(marked)) >= len(snapshot.train)
         workspace.write_frame(_SNAPSHOT, marked)
     frame = workspace.read_frame(_SNAPSHOT)
+    texts = [column.name for column in run.schema.columns if not column.parses_to_float]
+    frame = frame.astype(dict.fromkeys(texts, object))  # a type inferred by the file format would depend on the rows
     holdout = frame.pop(_HOLDOUT).to_numpy(dtype=bool)
     return Snapshot(frame[~holdout].reset_index(drop=True), frame[holdout].reset_index(drop=True))
 
@@ -437,8 +440,8 @@ def epsilon_of_policy(run: Run) -> float:
     Per split the worse branch; splits are composed, because a person may be in either branch of each.
     """
     ledger, policy = run.ledger, run.registered.policy
-    worst: list[Any] = []
-    by_split: dict[str, dict[str, list[Any]]] = {}
+    worst: list[Event] = []
+    by_split: dict[str, dict[str, list[Event]]] = {}
     for summary in ledger.runs(policy.name):
         attempts = ledger.attempts(policy.name, summary.run)
         branches = by_split.setdefault(summary.split_id, {TRAIN: [], HOLDOUT: []})
@@ -447,7 +450,7 @@ def epsilon_of_policy(run: Run) -> float:
             for branch in mechanism["branches"]:
                 branches[branch] += [event] * attempts[mechanism["name"]]
     for branches in by_split.values():
-        worst += max(branches.values(), key=lambda events: epsilon(events, policy.delta))
+        worst += max(branches.values(), key=lambda events: epsilon(list(events), policy.delta))
     return epsilon(worst, policy.delta)
 
 

@@ -39,9 +39,8 @@ class Workspace:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for part in ("private", "dp", "public"):
-            (root / part).mkdir(mode=0o700, exist_ok=True)
+            _private_folder(root / part)
         self._key = self._load_key()
 
     def _load_key(self) -> bytes:
@@ -110,7 +109,7 @@ class Workspace:
     def folder(self, name: str) -> Path:
         """A working folder for files that are checked by other means before use."""
         path = self.root / name
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _private_folder(path)
         return path
 
     def erase_private(self) -> None:
@@ -123,7 +122,7 @@ class Workspace:
 
     def _link(self, path: Path, content: bytes) -> None:
         """Write beside, flush to disk, then link into place: atomic, and refused if the name is taken."""
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _private_folder(path.parent)
         temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
@@ -137,3 +136,10 @@ class Workspace:
                 return
         finally:
             temporary.unlink()
+
+
+def _private_folder(path: Path) -> None:
+    """Make a folder, and those above it that are missing, for their owner only; ``parents=True`` would open those."""
+    if not path.is_dir():
+        _private_folder(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)

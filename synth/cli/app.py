@@ -139,7 +139,7 @@ def verify(uri: Annotated[str, typer.Argument(help="A release folder.")], as_jso
     with reported():
         result = verify_release(uri)
         if as_json:
-            print_json(asdict(result))
+            print_json({"ok": result.ok, **asdict(result)})
         else:
             for problem in result.problems:
                 errors.print(f"[red]✗[/] {problem}", highlight=False)

@@ -217,7 +217,7 @@ def _between_sections(document: dict[str, Any]) -> Iterator[Fault]:
     values, _ = _sections(Contract, document)
     privacy, task = values.get("privacy"), values.get("task")
     named = document.get("schema")
-    known = set(named) if isinstance(named, dict) else set()
+    known = list(named) if isinstance(named, dict) else []
     if privacy is not None and isinstance(privacy.unit, UnitColumn) and privacy.unit.column in known:
         yield Fault(
             f"schema.{privacy.unit.column}", "",

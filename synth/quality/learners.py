@@ -15,6 +15,7 @@ import pandas as pd
 from synth.schema import Codes, Schema
 
 _MOST_ROWS = 50_000  # a public cap on training rows: accuracy of both has flattened by then
+_WORTH_THREADS = 500_000  # cells of the training table
 _MOST_CATEGORIES = 254  # of a categorical feature in scikit-learn's histogram boosting
 
 
@@ -59,6 +60,7 @@ def train_learners(schema: Schema, parsed: pd.DataFrame, codes: Codes) -> tuple[
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
+    from threadpoolctl import threadpool_limits
 
     inputs = features(schema, parsed.iloc[:_MOST_ROWS])
     labels = codes[:_MOST_ROWS, schema.target_index]
@@ -78,6 +80,8 @@ def train_learners(schema: Schema, parsed: pd.DataFrame, codes: Codes) -> tuple[
         ),
         LogisticRegression(max_iter=300),
     )
-    with warnings.catch_warnings():
+    # On small tables threads wait for each other longer than they work, many times longer where cores are shared.
+    threads = 1 if inputs.size < _WORTH_THREADS else None
+    with warnings.catch_warnings(), threadpool_limits(threads):
         warnings.simplefilter("ignore")
         return boosting.fit(inputs, labels), logistic.fit(inputs, labels)

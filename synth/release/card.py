@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -13,12 +14,13 @@ from synth.release.rendering import one_line, render
 from synth.release.statement import statement
 
 # The hub's identifiers for licences that data comes under; any other is given as "other" with its name.
-_HUB_LICENCES = frozenset(
-    "apache-2.0 mit bsd-2-clause bsd-3-clause cc cc0-1.0 cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 "
-    "cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 "
-    "cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0 cdla-permissive-1.0 cdla-permissive-2.0 "
-    "odc-by odbl pddl etalab-2.0 gpl-3.0 agpl-3.0 lgpl-3.0 mpl-2.0 unlicense".split()
-)
+_HUB_LICENCES = frozenset({
+    "apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc", "cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0",
+    "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0",
+    "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0",
+    "cdla-sharing-1.0", "cdla-permissive-1.0", "cdla-permissive-2.0", "odc-by", "odbl", "pddl", "etalab-2.0",
+    "gpl-3.0", "agpl-3.0", "lgpl-3.0", "mpl-2.0", "unlicense",
+})  # fmt: skip
 _SIZES = (
     (1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
     (10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"),
@@ -42,7 +44,7 @@ def card(facts: ReleaseFacts) -> str:
 def front_matter(contract: Contract, rows: int) -> dict[str, Any]:
     """The hub's metadata."""
     given = one_line(contract.dataset.licence)
-    known = given.lower().replace(" ", "-")
+    known = re.sub(r"[^a-z0-9.]+", "-", given.lower()).strip("-")
     licence = {"license": known} if known in _HUB_LICENCES else {"license": "other", "license_name": known}
     return {
         **licence,

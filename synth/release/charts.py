@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ Shares = npt.NDArray[np.float64]
 
 _INK, _MUTED, _LINE, _ACCENT, _WARM = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05"
 _VARIABLES = {_INK: "--ink", _MUTED: "--muted", _LINE: "--line", _ACCENT: "--accent", _WARM: "--warm"}
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a category may hold a dollar sign
     "font.size": 8,
@@ -38,6 +39,7 @@ _STYLE = {
     "ytick.labelsize": 7.5,
 }
 _LONGEST_LABEL = 14
+_FITTING_CHARACTERS = 50  # under one small chart
 
 
 def marginal(name: str, labels: Sequence[str], released: Shares, noisy: Shares, spread: float) -> str:
@@ -74,9 +76,7 @@ def marginal(name: str, labels: Sequence[str], released: Shares, noisy: Shares, 
         return _svg(figure, f"Shares of {name}: released rows and noisy marginal")
 
 
-def whisker(
-    title: str, value: float, low: float, high: float, reference: float | None, threshold: float | None
-) -> str:
+def whisker(title: str, value: float, low: float, high: float, reference: float | None, threshold: float | None) -> str:
     """One measured share on the scale from 0 to 1: dot, 95 % whisker, tick for the floor, bar for the threshold."""
     with rc_context({**_STYLE, "svg.hashsalt": title}):
         figure, axes = _scale()
@@ -96,7 +96,7 @@ def scale() -> str:
     with rc_context({**_STYLE, "svg.hashsalt": "scale"}):
         figure, axes = _scale()
         for value in (0, 0.25, 0.5, 0.75, 1):
-            axes.text(value, 0.2, f"{value:g}", ha="center", va="center", color=_MUTED, fontsize=8)
+            axes.text(value, 0.2, f"{value:g}", ha="center", va="center", color=_MUTED, fontsize=10.5)
         axes.set_axis_off()
         return _svg(figure, "Scale from 0 to 1")
 
@@ -119,17 +119,15 @@ def _scale() -> tuple[Figure, Axes]:
 
 
 def _label_codes(axes: Axes, labels: Sequence[str]) -> None:
-    """As many labels as fit, first and last among them."""
+    """As many labels as fit, evenly spaced from the first on; null, at the end, always has its label."""
     short = [label if len(label) <= _LONGEST_LABEL else label[: _LONGEST_LABEL - 1] + "…" for label in labels]
     longest = max((len(label) for label in short), default=1)
-    fitting = max(2, int(52 / (longest + 2)))
-    chosen = range(len(short))
-    if len(short) > fitting:
-        chosen = sorted({round(i) for i in np.linspace(0, len(short) - 1, fitting)})  # type: ignore[assignment]
-    ticks = axes.set_xticks(list(chosen), [short[i] for i in chosen])
-    if len(short) > fitting:
-        ticks[0].label1.set_horizontalalignment("left")
-        ticks[-1].label1.set_horizontalalignment("right")
+    stride = -(-len(short) * (longest + 2) // _FITTING_CHARACTERS) if short else 1
+    chosen = list(range(0, len(short), max(1, stride)))
+    last = len(short) - 1
+    if short[-1:] == ["null"] and chosen[-1] != last:
+        chosen = [i for i in chosen if last - i >= stride] + [last]
+    axes.set_xticks(chosen, [short[i] for i in chosen])
 
 
 def _svg(figure: Figure, title: str) -> str:

@@ -148,7 +148,8 @@ class _Publication:
         except OSError:
             if not self._published():  # else another attempt of this run was faster
                 raise
-            self.file_system.rm(self.staging, recursive=True)
+            if self.file_system.exists(self.staging):
+                self.file_system.rm(self.staging, recursive=True)
         _to_disk(self.base)
 
     def _copy(self) -> None:

@@ -34,7 +34,7 @@ def report_document(facts: ReleaseFacts) -> dict[str, Any]:
         "created_at": facts.created_at,
         "rows": facts.rows,
         "claim": {"epsilon": facts.budget.epsilon_release, "delta": facts.plan.delta},
-        "passed": all(entry.passed for entry in (*facts.measurements, *facts.judgements)),
+        "passed": all(m.passed for m in facts.measurements) and all(j.passed for j in facts.judgements),
         "quality": {"text": wording.QUALITY, "measurements": [m.document() for m in facts.measurements]},
         "expectations": {"text": wording.VALIDATION, "verdicts": [j.document() for j in facts.judgements]},
         "budget": _branch_shares(facts),
@@ -112,16 +112,25 @@ def _rounded(shares: npt.NDArray[np.float64]) -> list[float]:
     return [float(share) for share in np.round(shares, 6)]
 
 
+def _start(label: str) -> str:
+    """Where a cell of numbers starts, short enough for an axis; null stays null."""
+    start = label.split(" to ", maxsplit=1)[0]
+    return start if start == "null" else f"{float(f'{float(start):.3g}'):,.6g}"
+
+
 def _picture(column: dict[str, Any]) -> dict[str, str]:
     labels = column["labels"]
     released, noisy = np.array(column["released_share"]), np.array(column["noisy_share"])
-    note = f"{len(labels)} cells, in order" if column["kind"] in ("integer", "number") else column["kind"]
+    note = column["kind"]
+    if note in ("integer", "number"):
+        cells = len(labels) - ("null" in labels)
+        note = f"{cells} cells" + (" and null" if "null" in labels else "")
     if column["kind"] == "categorical" and len(labels) > _MOST_CATEGORIES:
         largest = np.sort(np.argsort(-noisy, kind="stable")[:_MOST_CATEGORIES])
         note = f"{_MOST_CATEGORIES} largest of {len(labels)} categories"
         labels, released, noisy = [labels[i] for i in largest], released[largest], noisy[largest]
     if column["kind"] in ("integer", "number"):
-        labels = [label.split(" to ")[0] for label in labels]  # cells are named by where they start
+        labels = [_start(label) for label in labels]
     if column["kind"] == "boolean":
         labels = ["false", "true", *labels[2:]]
     svg = charts.marginal(column["name"], labels, released, noisy, _Z95 * column["noise_scale"])

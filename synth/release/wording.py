@@ -14,7 +14,7 @@ BRANCHES = (
 )
 SAMPLING_SEED = (
     "Seeds the drawing of rows from the finished model. Drawn after training and independent of all noise, so "
-    "publishing it costs nothing. No seed or state of the noise, the batches or the split exists."
+    "publishing it costs nothing. No seed or state of the noise and of the batches is kept anywhere."
 )
 CUMULATIVE = (
     "The policy's total (policy_epsilon, policy_delta) holds for all releases about the same people together, however "
@@ -31,7 +31,7 @@ PUBLIC = (
 VALIDATION = (
     "Each expectation is judged by a noisy count of violating units against its tolerance: violated, if the count is "
     "above the tolerance by more than the noise would explain in 99 of 100 cases. Verdicts are post-processing of "
-    "these counts. The counts themselves are not published."
+    "these counts. The counts of violations are not published."
 )
 QUALITY = (
     "Every quality number is an output of a charged mechanism on the holdout, before selection by the gate: a release "
@@ -93,10 +93,10 @@ def claim(statement: dict[str, Any], contract: Contract) -> str:
     numbers = statement["claim"]
     whose = "of one row" if numbers["unit"]["kind"] == "row" else "of all rows of one unit"
     return (
-        f"Everything that was published or shown about this release is the output of a randomised process that is "
-        f"(ε, δ)-differentially private with ε = {rounded_up(numbers['epsilon'])} and δ = "
-        f"{rounded_up(numbers['delta'])}: the presence or absence {whose} changes the probability of any outcome by "
-        f"at most the factor e^ε, but for a probability of δ. δ is below 1 / "
+        f"All that was published or shown about this release, but for what is listed as not protected, is the output "
+        f"of a randomised process that is (ε, δ)-differentially private with ε = {rounded_up(numbers['epsilon'])} and "
+        f"δ = {rounded_up(numbers['delta'])}: the presence or absence {whose} changes the probability of any outcome "
+        f"by at most the factor e^ε, but for a probability of δ. δ is below 1 / "
         f"{number(contract.privacy.approximate_units)}, the declared number of units. Attempts that died are counted; "
         f"had every mechanism run {numbers['max_attempts']} times, ε would be "
         f"{rounded_up(numbers['epsilon_all_attempts'])}, which no run of this plan can pass."

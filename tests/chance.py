@@ -1,0 +1,54 @@
+"""P-values for the statistical tests.
+
+A check asserts that a p-value is at least ``ALPHA``, so a right mechanism fails it once in a million runs, or states its
+own rate. Every check is also given broken mechanisms, which it must catch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+ALPHA = 1e-6
+
+
+def histogram_p(observed: Mapping[int, int], pmf: Callable[[int], float]) -> float:
+    """Chi-square p-value of counts of integers against a distribution; cells expected below 20 are pooled."""
+    total = sum(observed.values())
+    seen = range(min(observed) - 50, max(observed) + 51)
+    counts, expected, rest = [], [], 1.0
+    for value in seen:
+        if total * pmf(value) >= 20:
+            counts.append(observed.get(value, 0))
+            expected.append(total * pmf(value))
+            rest -= pmf(value)
+    counts.append(total - sum(counts))
+    expected.append(max(total * rest, 1e-9))
+    if expected[-1] < 1:  # hardly any mass is left over: join it with a neighbour
+        counts[-2:], expected[-2:] = [counts[-2] + counts[-1]], [expected[-2] + expected[-1]]
+    if len(counts) == 1:
+        return 0.0
+    statistic = float(np.sum((np.array(counts) - np.array(expected)) ** 2 / np.array(expected)))
+    return float(stats.chi2.sf(statistic, len(counts) - 1))
+
+
+def normal_scale_p(sample: npt.NDArray[np.floating], sigma: float) -> float:
+    """Two-sided p-value that independent normal draws of mean zero have standard deviation ``sigma``."""
+    statistic = float(np.sum((sample / sigma) ** 2))
+    lower = stats.chi2.cdf(statistic, sample.size)
+    return float(2 * min(lower, stats.chi2.sf(statistic, sample.size)))
+
+
+def rate_p(successes: int, trials: int, rate: float) -> float:
+    """Two-sided p-value that coins fall with this rate."""
+    return float(stats.binomtest(successes, trials, rate).pvalue)
+
+
+def discrete_gaussian_pmf(sigma: float) -> Callable[[int], float]:
+    """Of the discrete Gaussian with mean zero (Canonne, Kamath, Steinke, 2020)."""
+    reach = int(12 * sigma) + 3
+    normaliser = sum(np.exp(-(k**2) / (2 * sigma**2)) for k in range(-reach, reach + 1))
+    return lambda k: float(np.exp(-(k**2) / (2 * sigma**2)) / normaliser)

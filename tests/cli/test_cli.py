@@ -1,0 +1,116 @@
+"""The command line keeps its promises: exit codes, JSON for scripts, one report of faults, a run to the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import Result
+from typer.testing import CliRunner
+
+from synth.cli import app
+from tests.conftest import contract_document, people, policy_document
+
+Sluice = Callable[..., Result]
+
+
+@pytest.fixture
+def sluice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sluice:
+    """Runs the command line in a fresh home that holds the made-up table, a contract and a policy."""
+    monkeypatch.setenv("SLUICE_HOME", str(tmp_path / "home"))
+    for name in ("SLUICE_LEDGER_URL", "SLUICE_WORKSPACES", "SLUICE_KEYS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "160")
+    people().to_csv(tmp_path / "people.csv", index=False)
+    (tmp_path / "contract.yaml").write_text(yaml.safe_dump(contract_document(tmp_path), sort_keys=False))
+    (tmp_path / "policy.yaml").write_text(yaml.safe_dump(policy_document(tmp_path)))
+
+    def call(*arguments: Any) -> Result:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return call
+
+
+def test_every_fault_of_a_contract_is_in_one_report(sluice: Sluice, tmp_path: Path) -> None:
+    document = contract_document(tmp_path, rows=0, surprise=1)
+    document["privacy"]["epsilon"] = -1
+    (tmp_path / "broken.yaml").write_text(yaml.safe_dump(document))
+    result = sluice("contract", "check", tmp_path / "broken.yaml")
+    assert result.exit_code == 1
+    for path in ("rows", "surprise", "privacy.epsilon"):
+        assert path in result.stderr
+    assert result.stdout == ""
+
+
+def test_the_json_schema_describes_the_contract(sluice: Sluice, tmp_path: Path) -> None:
+    schema = json.loads(sluice("contract", "schema").stdout)
+    assert {"dataset", "privacy", "schema", "task"} <= set(schema["required"])
+    assert set(contract_document(tmp_path)) <= set(schema["properties"])
+
+
+def test_a_plan_touches_no_data_and_says_what_is_left(sluice: Sluice, tmp_path: Path) -> None:
+    (tmp_path / "people.csv").unlink()
+    unregistered = json.loads(sluice("plan", tmp_path / "contract.yaml", "--json").stdout)
+    assert unregistered["policy"] is None and "register" in unregistered["note"]
+    assert sluice("budget", "register", tmp_path / "policy.yaml", "--by", "officer").exit_code == 0
+    plan = json.loads(sluice("plan", tmp_path / "contract.yaml", "--json").stdout)
+    assert 3.8 < plan["epsilon"] <= 4.0 and plan["epsilon_holdout"] <= plan["epsilon"] <= plan["epsilon_renyi"]
+    assert plan["policy"]["used_share"] == 0 and plan["policy"]["releases_left_at_this_rate"] >= 1
+    shown = sluice("plan", tmp_path / "contract.yaml").stdout
+    for mechanism in plan["mechanisms"]:
+        assert mechanism["name"] in shown
+
+
+def test_a_run_ends_in_a_release_that_verifies_and_shows_in_the_budget(sluice: Sluice, tmp_path: Path) -> None:
+    assert sluice("budget", "register", tmp_path / "policy.yaml").exit_code == 0
+    result = sluice("run", tmp_path / "contract.yaml", "--json")
+    assert result.exit_code == 0, result.stderr
+    facts = json.loads(result.stdout)
+    uri = facts["publish"]["uri"]
+    verified = json.loads(sluice("verify", uri, "--json").stdout)
+    assert verified["ok"] and verified["problems"] == []
+    (policy,) = json.loads(sluice("budget", "show", "--json").stdout)
+    assert policy["releases"] == 1 and policy["spent_share"] > 0 and policy["reserved_share"] == 0
+    (entry,) = json.loads(sluice("budget", "history", "people_policy", "--json").stdout)
+    assert entry["state"] == "published" and entry["release"]["uri"] == uri
+    assert "published" in sluice("budget", "history", "people_policy").stdout
+    assert sluice("budget", "verify", "people_policy").exit_code == 0
+    part = next((Path(uri.removeprefix("file://")) / "data").iterdir())
+    part.write_bytes(part.read_bytes()[:-1] + b"\0")
+    assert sluice("verify", uri).exit_code == 1
+
+
+def test_without_a_policy_a_run_is_refused_and_says_what_to_do(sluice: Sluice, tmp_path: Path) -> None:
+    result = sluice("run", tmp_path / "contract.yaml")
+    assert result.exit_code == 1
+    assert "sluice budget register" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_person_decides_between_two_calls_of_run(sluice: Sluice, tmp_path: Path) -> None:
+    policy = policy_document(tmp_path, approval={"mode": "human", "approvers": ["ada"]})
+    (tmp_path / "policy.yaml").write_text(yaml.safe_dump(policy))
+    contract = contract_document(tmp_path, approval={"mode": "human"})
+    (tmp_path / "contract.yaml").write_text(yaml.safe_dump(contract, sort_keys=False))
+    assert sluice("budget", "register", tmp_path / "policy.yaml").exit_code == 0
+    waiting = sluice("run", tmp_path / "contract.yaml", "--run-id", "first")
+    assert waiting.exit_code == 3 and "ada" in waiting.stderr
+    assert not (tmp_path / "bucket").exists()
+    decided = sluice("decide", tmp_path / "contract.yaml", "first", "approve", "--by", "ada", "--reason", "checked")
+    assert decided.exit_code == 0, decided.stderr
+    done = sluice("run", tmp_path / "contract.yaml", "--run-id", "first", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["approve"]["approved_by"] == "ada"
+
+
+def test_a_ledger_that_cannot_be_reached_is_worth_another_try(
+    sluice: Sluice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLUICE_LEDGER_URL", "postgresql+psycopg://nobody:secret-word@127.0.0.1:9/none")
+    result = sluice("run", tmp_path / "contract.yaml")
+    assert result.exit_code == 75
+    assert "secret-word" not in result.output

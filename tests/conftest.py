@@ -1,0 +1,131 @@
+"""Fixtures that every test may use: a small public table, its contract and policy, and a deployment in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from synth.contract import Contract, Policy, contract_from_document
+from synth.settings import Settings
+
+PEOPLE = 1500
+
+
+def people(rows: int = PEOPLE, seed: int = 0) -> pd.DataFrame:
+    """A made-up table in which income and age tell who buys."""
+    generator = np.random.default_rng(seed)
+    age = generator.integers(18, 91, rows)
+    income = np.round(generator.gamma(2.0, 20_000, rows), 2)
+    region = generator.choice(["north", "south", "east"], rows, p=[0.5, 0.3, 0.2])
+    score = (age - 50) / 15 + (income - 40_000) / 20_000 + (region == "north") + generator.normal(0, 0.5, rows)
+    return pd.DataFrame(
+        {
+            "person": np.arange(rows) + 10_000,
+            "age": age,
+            "income": income,
+            "region": region,
+            "member": generator.random(rows) < 0.4,
+            "buys": np.where(score > 0.5, "yes", "no"),
+        }
+    )
+
+
+def contract_document(folder: Path, **changes: Any) -> dict[str, Any]:
+    """A contract for :func:`people`, with whole sections replaced by ``changes``."""
+    return {
+        "version": 1,
+        "dataset": {
+            "name": "people",
+            "title": "Made-up people",
+            "owner": "Tests",
+            "description": "Rows from a random generator.",
+            "licence": "CC0-1.0",
+        },
+        "source": {"uri": str(folder / "people.csv")},
+        "privacy": {"unit": {"column": "person"}, "epsilon": 4.0, "delta": 1e-5, "approximate_units": 1500},
+        "schema": {
+            "age": {"type": "integer", "min": 18, "max": 90},
+            "income": {"type": "number", "min": 0, "max": 300_000, "nullable": True, "decimals": 2},
+            "region": {"type": "categorical", "categories": ["north", "south", "east"]},
+            "member": {"type": "boolean"},
+            "buys": {"type": "categorical", "categories": ["no", "yes"]},
+        },
+        "expectations": [
+            {
+                "type": "expect_column_values_to_be_between",
+                "kwargs": {"column": "age", "min_value": 18, "max_value": 90},
+                "tolerance": 0.02,
+            },
+            {
+                "type": "expect_column_values_to_be_in_set",
+                "kwargs": {"column": "region", "value_set": ["north", "south", "east"]},
+                "tolerance": 0.02,
+            },
+        ],
+        "task": {"target": "buys", "kind": "binary"},
+        "method": {"name": "dpdsyn", "options": {"batch_size": 256, "steps": 60}},
+        "rows": 1200,
+        "quality": {"min_accuracy_gradient_boosting": 0.5},
+        "approval": {"mode": "automatic"},
+        "publish": {"uri": str(folder / "bucket")},
+        **changes,
+    }
+
+
+def policy_document(folder: Path, **changes: Any) -> dict[str, Any]:
+    """A policy that covers :func:`contract_document`."""
+    return {
+        "name": "people_policy",
+        "sources": [str(folder / "people.csv")],
+        "unit": {"column": "person"},
+        "epsilon": 40.0,
+        "delta": 1e-4,
+        "max_release_epsilon": 8.0,
+        "holdout_fraction": 0.2,
+        "approval": {"mode": "automatic"},
+        **changes,
+    }
+
+
+class Deployment:
+    """A ledger, workspaces and keys below one folder, and a source that the policy covers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.settings = Settings(f"sqlite:///{folder / 'ledger.db'}", folder / "runs", folder / "keys")
+
+    def register(self, **changes: Any) -> None:
+        """Register the policy."""
+        from synth.ledger import Ledger
+        from synth.officer import register
+
+        policy = Policy.model_validate(policy_document(self.folder, **changes))
+        with Ledger.open(self.settings.ledger_url) as ledger:
+            register(ledger, self.settings, policy, by="officer")
+
+    def write(self, table: pd.DataFrame) -> None:
+        """Put a table where the contract's source is."""
+        table.to_csv(self.folder / "people.csv", index=False)
+
+    def contract(self, **changes: Any) -> Contract:
+        """The contract, with sections replaced."""
+        return contract_from_document(contract_document(self.folder, **changes))
+
+    def run(self, run_id: str = "one", **changes: Any) -> Any:
+        """A run of the contract."""
+        from synth.run import Run
+
+        return Run(self.contract(**changes), run_id, self.settings)
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Deployment:
+    """A deployment with a registered policy and the made-up table."""
+    made = Deployment(tmp_path)
+    made.write(people())
+    made.register()
+    return made

@@ -1,0 +1,127 @@
+"""What a contract becomes in Airflow, before anything runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowFailException
+from airflow.serialization.serialized_objects import DagSerialization
+
+from operators.dag import build_dag
+from operators.folder import dags_from
+from synth.errors import ContractError
+from tests.operators.planted import contract
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = ["preflight", "allocate", "validate", "train", "generate", "check", "approve", "publish", "settle"]
+
+
+def built(**changes: Any) -> DAG:
+    return build_dag(contract(Path("/nowhere"), "people", "people.csv", **changes))
+
+
+def test_reading_the_dag_file_imports_nothing_heavy() -> None:
+    heavy = (
+        "torch pandas numpy pyarrow great_expectations opacus dp_accounting sklearn scipy opendp matplotlib "
+        "synth.ledger synth.run synth.steps"
+    )
+    code = f"import sys, dags.share; print([m for m in {heavy.split()!r} if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_the_shipped_contracts_load_and_survive_serialisation() -> None:
+    code = (
+        "from airflow.dag_processing.dagbag import DagBag\n"
+        "from airflow.serialization.serialized_objects import DagSerialization as S\n"
+        "bag = DagBag('dags')\n"
+        "print(bag.import_errors, {i: S.from_dict(S.to_dict(d)).task_count for i, d in bag.dags.items()})"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "{} {'share_rand_hie': 9}"
+
+
+def test_the_steps_run_in_order_between_setup_and_teardown() -> None:
+    dag = built()
+    dag.validate()
+    assert [task.task_id for task in dag.topological_sort()] == STEPS
+    for before, after in zip(STEPS[:-1], STEPS[1:], strict=True):
+        assert after in dag.get_task(before).downstream_task_ids
+    settle = dag.get_task("settle")
+    assert dag.get_task("allocate").is_setup
+    assert settle.is_teardown
+    assert not settle.on_failure_fail_dagrun, "a teardown that decides the run's state would hide a failed training"
+
+
+def test_a_dag_that_spends_is_never_run_twice_at_a_time_nor_caught_up_nor_filled_back() -> None:
+    for dag, types in ((built(), {"manual", "operator_triggered"}), (built(schedule="@weekly"), {"scheduled"})):
+        assert (dag.max_active_runs, dag.catchup) == (1, False)
+        assert types <= {kind.value for kind in dag.allowed_run_types or ()}
+        assert "backfill" not in {kind.value for kind in dag.allowed_run_types or ()}
+
+
+def test_a_schedule_that_airflow_does_not_know_is_a_fault_of_the_contract() -> None:
+    with pytest.raises(ContractError, match="every blue moon"):
+        built(schedule="every blue moon")
+
+
+def test_failures_are_retried_except_in_approve() -> None:
+    assert {task.task_id: task.retries for task in built().tasks} == {s: 0 if s == "approve" else 2 for s in STEPS}
+
+
+def test_training_and_generation_run_where_the_contract_says() -> None:
+    dag = built(compute={"queue": "gpu", "pool": "gpu_pool"})
+    placed = {task.task_id for task in dag.tasks if (task.queue, task.pool) == ("gpu", "gpu_pool")}
+    assert placed == {"train", "generate"}
+
+
+def test_the_owner_reads_the_terms_in_the_dag_s_documentation() -> None:
+    text = built().doc_md or ""
+    for promised in ("`person`", "ε = 3, δ = 1e-06", "add or remove one unit", "automatic", "stays spent", *STEPS):
+        assert promised in text
+
+
+def test_what_airflow_stores_of_a_dag_has_nothing_but_the_form_and_the_documentation() -> None:
+    stored = json.dumps(DagSerialization.to_dict(built()))
+    assert "null_values" not in stored
+    assert all(not task.template_fields for task in built().tasks)
+
+
+def test_a_broken_contract_shows_its_report_and_hides_no_other(tmp_path: Path) -> None:
+    good, other = contract(tmp_path, "good", "people.csv"), contract(tmp_path, "good", "people.csv")
+    bad = contract(tmp_path, "bad", "people.csv", privacy={"delta": 0.5}, approval={"mode": "whoever"})
+    for name, document in {"a_good": good, "b_bad": bad, "c_same_name": other}.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(document))
+    (tmp_path / "d_no_yaml.yaml").write_text("{")
+    dags = dags_from([tmp_path])
+    assert [dag_id.rsplit("_", 1)[0] for dag_id in dags] == [
+        "share", "broken_b_bad", "broken_c_same_name", "broken_d_no_yaml",
+    ]  # fmt: skip
+    bad_dag = list(dags.values())[1]
+    assert "broken contract" in bad_dag.tags
+    for fault in ("privacy", "delta", "approval.mode", "whoever"):
+        assert fault in (bad_dag.doc_md or "")
+    with pytest.raises(AirflowFailException, match=r"approval\.mode"):
+        bad_dag.get_task("report").execute({})
+    DagSerialization.to_dict(bad_dag)
+
+
+def test_an_owner_s_text_is_shown_to_the_approver_and_never_rendered_as_a_template() -> None:
+    document = contract(Path("/nowhere"), "people", "people.csv", approval={"mode": "human"})
+    document["dataset"]["title"] = "{{ 6 * 7 }} people"
+    task = build_dag(document).get_task("approve")
+
+    class Gate:
+        def xcom_pull(self, task_ids: str) -> dict[str, Any]:
+            return {"epsilon": 2.5, "quality": {"accuracy": 0.75}, "artifact": "abc"}
+
+    task.render_template_fields({"ti": Gate(), "task": task})
+    assert "{{ 6 * 7 }} people" in task.body
+    assert "| accuracy | 0.75 |" in task.body

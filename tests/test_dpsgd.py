@@ -1,0 +1,352 @@
+"""DP-SGD as it runs: the gradients that reach the optimizer, and the batches that were drawn."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from synth import dpsgd
+from synth.dpsgd import SecureDPOptimizer, TrainingSettings, train
+from synth.events import PoissonGaussian
+from synth.randomness import standard_normal
+from tests.chance import ALPHA, histogram_p, normal_scale_p, rate_p
+
+SETTINGS = TrainingSettings(clipping_norm=0.7, expected_batch=50.0, learning_rate=0.01)
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+@contextmanager
+def gradients() -> Iterator[list[npt.NDArray[np.float64]]]:
+    """The noisy gradients that Adam is handed, one vector a step."""
+    seen: list[npt.NDArray[np.float64]] = []
+
+    def look(optimizer: Any, *_: Any) -> None:
+        if isinstance(optimizer, torch.optim.Adam):
+            parts = [p.grad.detach().numpy().ravel() for group in optimizer.param_groups for p in group["params"]]
+            seen.append(np.concatenate(parts).astype(np.float64))
+
+    handle = register_optimizer_step_pre_hook(look)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+class Rows:
+    """Private rows; remembers which were asked for."""
+
+    def __init__(self, features: npt.ArrayLike, labels: npt.ArrayLike) -> None:
+        self.features = torch.tensor(np.asarray(features), dtype=torch.float32)
+        self.labels = torch.tensor(np.asarray(labels), dtype=torch.int64)
+        self.asked: list[npt.NDArray[np.int64]] = []
+
+    def __call__(self, chosen: npt.NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        self.asked.append(chosen)
+        return self.features[chosen], self.labels[chosen]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def random_rows(count: int, width: int) -> Rows:
+    generator = np.random.default_rng(5)
+    return Rows(generator.normal(size=(count, width)) * 3, generator.integers(0, 2, count))
+
+
+def linear(width: int, classes: int = 2) -> nn.Sequential:
+    layer = nn.Linear(width, classes)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return nn.Sequential(layer)
+
+
+def run(rows: Rows, event: PoissonGaussian, settings: TrainingSettings = SETTINGS) -> list[npt.NDArray[np.float64]]:
+    with gradients() as seen:
+        train(linear(rows.features.shape[1]), len(rows), rows, event, settings)
+    return seen
+
+
+def without_noise(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(dpsgd, "standard_normal", np.zeros)
+
+
+def halved_noise(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(dpsgd, "standard_normal", lambda count: standard_normal(count) * 0.5)
+
+
+def slightly_less_noise(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(dpsgd, "standard_normal", lambda count: standard_normal(count) * 0.97)
+
+
+def one_seed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(dpsgd, "standard_normal", lambda count: np.random.default_rng(0).standard_normal(count))
+
+
+def everyone(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(dpsgd, "poisson_mask", lambda count, rate: np.ones(count, bool))
+
+
+def no_clipping(patch: pytest.MonkeyPatch) -> None:
+    clip = SecureDPOptimizer.clip_and_accumulate
+
+    def unclipped(self: SecureDPOptimizer) -> None:
+        norm, self.max_grad_norm = self.max_grad_norm, 1e12
+        clip(self)
+        self.max_grad_norm = norm
+
+    patch.setattr(SecureDPOptimizer, "clip_and_accumulate", unclipped)
+
+
+def clipping_each_parameter(patch: pytest.MonkeyPatch) -> None:
+    def per_parameter(self: SecureDPOptimizer) -> None:
+        for parameter, sample in zip(self.params, self.grad_samples, strict=True):
+            norms = sample.reshape(len(sample), -1).norm(dim=1)
+            factors = (self.max_grad_norm / (norms + 1e-6)).clamp(max=1)
+            added = torch.einsum("i,i...", factors, sample)
+            parameter.summed_grad = added if parameter.summed_grad is None else parameter.summed_grad + added
+
+    patch.setattr(SecureDPOptimizer, "clip_and_accumulate", per_parameter)
+
+
+def actual_batch(patch: pytest.MonkeyPatch) -> None:
+    def divide(self: SecureDPOptimizer) -> None:
+        for parameter in self.params:
+            parameter.grad /= max(1, len(parameter.grad_sample))
+
+    patch.setattr(SecureDPOptimizer, "scale_grad", divide)
+
+
+def broken_rows_kept(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(dpsgd.torch, "nan_to_num_", lambda tensor, **_: tensor)
+
+
+def check_noise() -> None:
+    """Nobody's data: the gradient is noise of the declared scale over the expected batch, fresh in every step."""
+    event = PoissonGaussian(1.3, 0.1, 4)
+    seen = run(Rows(np.zeros((0, 9_999)), []), event)
+    assert len(seen) == 4
+    noise = np.concatenate(seen)
+    assert normal_scale_p(noise, 1.3 * SETTINGS.clipping_norm / SETTINGS.expected_batch) >= ALPHA / 2
+    assert stats.kstest(noise / noise.std(), "norm").pvalue >= ALPHA / 2
+    again = run(Rows(np.zeros((0, 9_999)), []), replace(event, steps=1))
+    assert (seen[0] != seen[1]).any()
+    assert (seen[0] != again[0]).any()
+
+
+@pytest.mark.statistical
+def test_the_noise_is_the_declared_noise() -> None:
+    """Fails about once in a million runs."""
+    check_noise()
+
+
+@pytest.mark.parametrize("breaking", [halved_noise, slightly_less_noise, without_noise, one_seed])
+def test_other_noise_is_caught(monkeypatch: pytest.MonkeyPatch, breaking: Patch) -> None:
+    breaking(monkeypatch)
+    with pytest.raises(AssertionError):
+        check_noise()
+
+
+def check_influence(patch: pytest.MonkeyPatch) -> None:
+    """One row, however large, moves the sum by at most the clipping norm; ordinary rows move it by what they are."""
+    without_noise(patch)
+    everyone(patch)
+    generator = np.random.default_rng(11)
+    for size in (0.1, 1.0, 30.0, 1e6, 1e19, 1e30):
+        features = generator.normal(size=(21, 5))
+        features[20] *= size
+        labels = generator.integers(0, 2, 21)
+        event = PoissonGaussian(1.0, 0.5, 1)
+        (larger,) = run(Rows(features, labels), event)
+        (smaller,) = run(Rows(features[:20], labels[:20]), event)
+        moved = float(np.linalg.norm(larger - smaller)) * SETTINGS.expected_batch
+        assert moved <= SETTINGS.clipping_norm * (1 + 1e-4)
+
+
+def test_one_row_moves_the_sum_by_at_most_the_clipping_norm(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_influence(monkeypatch)
+
+
+@pytest.mark.parametrize("breaking", [no_clipping, clipping_each_parameter, actual_batch])
+def test_larger_influence_is_caught(monkeypatch: pytest.MonkeyPatch, breaking: Patch) -> None:
+    breaking(monkeypatch)
+    with pytest.raises(AssertionError):
+        check_influence(monkeypatch)
+
+
+def clipped_sum(features: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """By hand, for a softmax regression that starts at zero."""
+    residual = np.full((len(labels), 2), 0.5) - np.eye(2)[labels]
+    rows = [np.concatenate([np.outer(r, f).ravel(), r]) for r, f in zip(residual, features, strict=True)]
+    clipped = [row * min(1.0, SETTINGS.clipping_norm / float(np.linalg.norm(row))) for row in rows]
+    return np.sum(clipped, axis=0)
+
+
+def check_gradient(patch: pytest.MonkeyPatch, expected_batch: float, physical_batch: int) -> None:
+    """The sum of clipped gradients over the expected batch, computed by hand."""
+    without_noise(patch)
+    rows = random_rows(37, 6)
+    settings = replace(SETTINGS, expected_batch=expected_batch, physical_batch=physical_batch)
+    (seen,) = run(rows, PoissonGaussian(1.0, 0.5, 1), settings)
+    chosen = np.concatenate(rows.asked)
+    by_hand = clipped_sum(rows.features.double().numpy()[chosen], rows.labels.numpy()[chosen])
+    np.testing.assert_allclose(seen * expected_batch, by_hand, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("physical_batch", [1, 4, 1000])
+@pytest.mark.parametrize("expected_batch", [3.0, 18.5, 500.0])
+def test_the_sum_is_divided_by_the_expected_batch_in_however_many_parts(
+    monkeypatch: pytest.MonkeyPatch, expected_batch: float, physical_batch: int
+) -> None:
+    check_gradient(monkeypatch, expected_batch, physical_batch)
+
+
+@pytest.mark.parametrize("breaking", [actual_batch, no_clipping, clipping_each_parameter])
+def test_other_gradients_are_caught(monkeypatch: pytest.MonkeyPatch, breaking: Patch) -> None:
+    breaking(monkeypatch)
+    with pytest.raises(AssertionError):
+        check_gradient(monkeypatch, 500.0, 1000)
+
+
+def check_broken_rows(patch: pytest.MonkeyPatch) -> None:
+    """Rows whose gradient is no number leave the others' as they are, and move the sum by no more than any row."""
+    without_noise(patch)
+    everyone(patch)
+    rows = random_rows(12, 4)
+    clean = clipped_sum(rows.features.double().numpy(), rows.labels.numpy())
+    for value in (np.nan, np.inf, -np.inf, 3e38):
+        features = np.vstack([rows.features.numpy(), np.full((1, 4), value)])
+        (seen,) = run(Rows(features, [*rows.labels, 1]), PoissonGaussian(1.0, 0.5, 1))
+        assert np.isfinite(seen).all()
+        moved = float(np.linalg.norm(seen * SETTINGS.expected_batch - clean))
+        assert moved <= SETTINGS.clipping_norm * (1 + 1e-4)
+
+
+def test_a_row_whose_gradient_is_no_number_does_not_poison_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_broken_rows(monkeypatch)
+
+
+def test_poisoned_gradients_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken_rows_kept(monkeypatch)
+    with pytest.raises(AssertionError):
+        check_broken_rows(monkeypatch)
+
+
+def fixed_size(count: int, rate: float) -> npt.NDArray[np.bool_]:
+    mask = np.zeros(count, bool)
+    mask[np.random.default_rng().permutation(count)[: round(count * rate)]] = True
+    return mask
+
+
+class Shuffled:
+    """Epochs of a shuffled table: every row once in each."""
+
+    def __init__(self) -> None:
+        self.left = np.zeros(0, np.int64)
+
+    def __call__(self, count: int, rate: float) -> npt.NDArray[np.bool_]:
+        size = round(count * rate)
+        if len(self.left) < size:
+            self.left = np.random.default_rng().permutation(count)
+        mask = np.zeros(count, bool)
+        mask[self.left[:size]], self.left = True, self.left[size:]
+        return mask
+
+
+def check_batches() -> None:
+    """Sizes of 250 batches of 60 rows at rate 0.25, how often each row came, and how often in two batches running."""
+    rows, steps = random_rows(60, 2), 250
+    run(rows, PoissonGaussian(1.0, 0.25, steps))
+    assert len(rows.asked) == steps
+    drawn = np.zeros((steps, 60), bool)
+    for step, chosen in enumerate(rows.asked):
+        drawn[step, chosen] = True
+        assert len(set(chosen.tolist())) == len(chosen)
+    sizes, often = Counter(drawn.sum(axis=1).tolist()), drawn.sum(axis=0)
+    assert histogram_p(sizes, lambda size: float(stats.binom.pmf(size, 60, 0.25))) >= ALPHA / 4
+    spread = float(((often - steps * 0.25) ** 2).sum() / (steps * 0.25 * 0.75))
+    assert 2 * min(stats.chi2.sf(spread, 60), stats.chi2.cdf(spread, 60)) >= ALPHA / 4
+    running = drawn[::2] & drawn[1::2]
+    assert rate_p(int(running.sum()), running.size, 0.25**2) >= ALPHA / 4
+
+
+@pytest.mark.statistical
+def test_batches_are_poisson_samples() -> None:
+    """Fails about once in a million runs."""
+    check_batches()
+
+
+@pytest.mark.parametrize("sampler", [fixed_size, Shuffled()], ids=["fixed size", "shuffled epochs"])
+def test_other_batches_are_caught(monkeypatch: pytest.MonkeyPatch, sampler: Callable[..., Any]) -> None:
+    monkeypatch.setattr(dpsgd, "poisson_mask", sampler)
+    with pytest.raises(AssertionError):
+        check_batches()
+
+
+def test_empty_batches_take_their_noise_and_go_on() -> None:
+    seen = run(random_rows(3, 2), PoissonGaussian(1.0, 1e-9, 5))
+    assert len(seen) == 5
+    assert all(np.isfinite(step).all() and (step != 0).all() for step in seen)
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.BatchNorm1d(4), nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))], ids=["alone", "nested"]
+)
+@pytest.mark.parametrize("mode", [True, False], ids=["training", "evaluation"])
+def test_layers_that_mix_rows_are_refused(layer: nn.Module, mode: bool) -> None:
+    rows = random_rows(5, 4)
+    with pytest.raises(ValueError, match="per-row gradients do not allow"):
+        train(nn.Sequential(layer, nn.Linear(4, 2)).train(mode), 5, rows, PoissonGaussian(1.0, 0.5, 1), SETTINGS)
+    assert rows.asked == []
+
+
+def test_a_model_that_was_evaluated_before_can_be_trained() -> None:
+    rows = random_rows(5, 4)
+    train(linear(4).eval(), 5, rows, PoissonGaussian(1.0, 0.5, 1), SETTINGS)
+    assert len(rows.asked) == 1
+
+
+def test_what_is_returned_is_the_average_of_the_weights() -> None:
+    """Recomputed from the weights after each step."""
+    rows, model, steps = random_rows(40, 3), linear(3), 25
+    history = [{name: value.clone() for name, value in model.state_dict().items()}]
+
+    def remember(task: str, done: int, total: int) -> None:
+        history.append({name: value.clone() for name, value in model.state_dict().items()})
+
+    averaged = train(model, 40, rows, PoissonGaussian(1.0, 0.5, steps), replace(SETTINGS, averaging=0.9), remember)
+    for name, value in averaged.items():
+        expected = history[0][name]
+        for step, weights in enumerate(history[1:]):
+            decay = min(0.9, (step + 1) / (step + 10))
+            expected = decay * expected + (1 - decay) * weights[name]
+        torch.testing.assert_close(value, expected)
+    assert len(history) == steps + 1
+
+
+def test_progress_is_public_steps_done_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    told = []
+    train(linear(3), 40, random_rows(40, 3), PoissonGaussian(1.0, 0.5, 3), SETTINGS, lambda *args: told.append(args))
+    assert told == [("train", 1, 3), ("train", 2, 3), ("train", 3, 3)]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_it_learns() -> None:
+    generator = np.random.default_rng(2)
+    features = generator.normal(size=(2000, 3))
+    rows = Rows(features, (features[:, 0] > 0).astype(int))
+    settings = TrainingSettings(clipping_norm=1.0, expected_batch=200.0, learning_rate=0.1)
+    model = linear(3)
+    model.load_state_dict(train(model, 2000, rows, PoissonGaussian(1.0, 0.1, 60), settings))
+    right = (model(rows.features).argmax(dim=1) == rows.labels).float().mean()
+    assert float(right) > 0.9

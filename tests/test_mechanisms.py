@@ -1,0 +1,154 @@
+"""Integer noise has the distribution that its event charges for, and no other event is accepted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from synth import mechanisms
+from synth.events import DiscreteGaussian
+from synth.mechanisms import noisy_counts, noisy_histogram, noisy_integers, noisy_marginals, noisy_scalar
+from tests.chance import ALPHA, discrete_gaussian_pmf, histogram_p
+
+Noise = Callable[[npt.ArrayLike, float], npt.NDArray[np.int64]]
+DRAWS = 60_000
+
+
+def check_noise(noise: Noise, sigma: float) -> None:
+    """Chi-square of the noise against the discrete Gaussian, of pairs' sums against independence, and two calls differ."""
+    sample = noise(np.full(DRAWS, 1000), sigma) - 1000
+    pmf = discrete_gaussian_pmf(sigma)
+    assert histogram_p(Counter(sample.tolist()), pmf) >= ALPHA / 2
+    reach = range(-int(12 * sigma) - 3, int(12 * sigma) + 4)
+    known = np.array([pmf(k) for k in reach])
+    summed = np.convolve(known, known)
+
+    def pmf_of_sum(k: int) -> float:
+        index = k - 2 * reach[0]
+        return float(summed[index]) if 0 <= index < len(summed) else 0.0
+
+    sums = sample[: DRAWS // 2] + sample[DRAWS // 2 :]
+    assert histogram_p(Counter(sums.tolist()), pmf_of_sum) >= ALPHA / 2
+    assert (noise(np.zeros(2000, int), sigma) != noise(np.zeros(2000, int), sigma)).any()
+
+
+def rounded_continuous(values: npt.ArrayLike, sigma: float) -> npt.NDArray[np.int64]:
+    return np.asarray(values) + np.round(np.random.default_rng().normal(0, sigma, np.shape(values))).astype(int)
+
+
+def seeded(values: npt.ArrayLike, sigma: float) -> npt.NDArray[np.int64]:
+    pmf = discrete_gaussian_pmf(sigma)
+    reach = np.arange(-int(12 * sigma) - 3, int(12 * sigma) + 4)
+    weights = np.array([pmf(int(k)) for k in reach])
+    drawn = np.random.default_rng(0).choice(reach, np.shape(values), p=weights / weights.sum())
+    return np.asarray(values) + drawn
+
+
+def drawn_once(values: npt.ArrayLike, sigma: float) -> npt.NDArray[np.int64]:
+    half = noisy_integers(np.zeros(np.size(values) // 2, int), sigma)
+    return np.asarray(values) + np.tile(half, 2)
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("sigma", [0.6, 1.0, 4.3, 57.0])
+def test_noise_is_discrete_gaussian(sigma: float) -> None:
+    """Fails once in a million runs."""
+    check_noise(noisy_integers, sigma)
+
+
+@pytest.mark.parametrize("sigma", [0.6, 4.3])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda values, sigma: noisy_integers(values, sigma / 2),
+        lambda values, sigma: noisy_integers(values, sigma * 0.95),
+        lambda values, sigma: np.asarray(values),
+        seeded,
+        drawn_once,
+    ],
+    ids=["halved", "five per cent too small", "none", "one seed", "each draw used twice"],
+)
+def test_other_noise_is_caught(broken: Noise, sigma: float) -> None:
+    with pytest.raises(AssertionError):
+        check_noise(broken, sigma)
+
+
+def test_a_rounded_continuous_gaussian_is_caught() -> None:
+    with pytest.raises(AssertionError):
+        check_noise(rounded_continuous, 0.6)
+
+
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without noise, to see what is counted."""
+    monkeypatch.setattr(mechanisms, "noisy_integers", lambda values, sigma: np.asarray(values, dtype=np.int64))
+
+
+CODES = np.array([[0, 1], [2, 1], [2, 0]], np.int32)
+
+
+@pytest.mark.usefixtures("exact")
+def test_what_is_counted() -> None:
+    assert noisy_histogram(CODES[:, 0], 4, DiscreteGaussian(1.0)).tolist() == [1, 0, 2, 0]
+    marginals = noisy_marginals(CODES, [3, 2], DiscreteGaussian(1.0, 1, 2))
+    assert [counts.tolist() for counts in marginals] == [[1, 0, 2], [1, 2]]
+    masks = np.array([[True, False], [True, True]])
+    assert noisy_counts(masks, DiscreteGaussian(1.0, 1, 2)).tolist() == [2, 1]
+    assert noisy_scalar(7, DiscreteGaussian(1.0, 90)) == 7
+
+
+@pytest.mark.usefixtures("exact")
+def test_a_unit_moves_each_query_by_at_most_the_declared_sensitivity() -> None:
+    codes = np.random.default_rng(3).integers(0, 5, (30, 3)).astype(np.int32)
+    event = DiscreteGaussian(1.0, 1, 3)
+    whole = noisy_marginals(codes, [5, 5, 5], event)
+    for row in range(len(codes)):
+        fewer = noisy_marginals(np.delete(codes, row, axis=0), [5, 5, 5], event)
+        moved = [np.abs(a - b) for a, b in zip(whole, fewer, strict=True)]
+        assert all(m.sum() == m.max() == 1 for m in moved)
+
+
+def test_an_empty_branch_is_counted_with_noise() -> None:
+    nobody = np.zeros((0, 2), np.int32)
+    assert noisy_histogram(nobody[:, 0], 4, DiscreteGaussian(1.0)).shape == (4,)
+    assert [len(c) for c in noisy_marginals(nobody, [3, 2], DiscreteGaussian(1.0, 1, 2))] == [3, 2]
+    assert noisy_counts(np.zeros((0, 2), bool), DiscreteGaussian(1.0, 1, 2)).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    "release",
+    [
+        lambda: noisy_histogram(CODES[:, 0], 3, DiscreteGaussian(1.0, 1, 2)),
+        lambda: noisy_histogram(CODES[:, 0], 3, DiscreteGaussian(1.0, 2)),
+        lambda: noisy_marginals(CODES, [3, 2], DiscreteGaussian(1.0)),
+        lambda: noisy_marginals(CODES, [3, 2], DiscreteGaussian(1.0, 1, 3)),
+        lambda: noisy_counts(np.zeros((3, 4), bool), DiscreteGaussian(1.0, 1, 3)),
+        lambda: noisy_scalar(1, DiscreteGaussian(1.0, 5, 2)),
+    ],
+)
+def test_an_event_that_does_not_describe_the_release_is_refused(release: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match="Expected"):
+        release()
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("release", ["histogram", "marginals", "counts", "scalar"])
+def test_each_release_adds_exactly_its_events_noise(release: str) -> None:
+    """Chi-square against sigma 2.5; fails once in a million runs."""
+    sigma, times = 2.5, 400
+    event = DiscreteGaussian(sigma)
+    nobody, joint = np.zeros((0, 40), np.int32), DiscreteGaussian(sigma, 1, 40)
+    draws: dict[str, Callable[[], npt.ArrayLike]] = {
+        "histogram": lambda: noisy_histogram(nobody[:, 0], 40, event),
+        "marginals": lambda: np.concatenate(noisy_marginals(nobody, [3] * 40, joint)),
+        "counts": lambda: noisy_counts(np.zeros((0, 40), bool), joint),
+        "scalar": lambda: [noisy_scalar(0, DiscreteGaussian(sigma, 9)) for _ in range(10)],
+    }
+    sample = Counter(int(value) for _ in range(times) for value in np.asarray(draws[release]()))
+    assert histogram_p(sample, discrete_gaussian_pmf(sigma)) >= ALPHA
+    assert histogram_p(sample, discrete_gaussian_pmf(sigma / 2)) < ALPHA
+    assert histogram_p(sample, discrete_gaussian_pmf(sigma * 1.2)) < ALPHA
