@@ -61,6 +61,7 @@ def main() -> int:
     run_id, succeeded = _run_dag()
     if run_id is None or not succeeded:
         return _failed()
+    _console.print()
     _show_release(run_id)
     _console.print(f"\n[dim]{time.monotonic() - started:.0f} s, log: {_shown(_LOG)}[/]")
     return 0
@@ -90,7 +91,8 @@ def _register_policy() -> None:
         register(ledger, settings, policy, by="demo officer")
     _console.print(
         f"policy [bold]{policy.name}[/]: all releases together may cost ε={policy.epsilon:g}, "
-        f"δ={policy.delta:g}; one release ε={policy.max_release_epsilon:g}"
+        f"δ={policy.delta:g}; one release ε={policy.max_release_epsilon:g}",
+        soft_wrap=True,
     )
 
 
@@ -170,7 +172,7 @@ def _show_release(run_id: str) -> None:
     uri = str(published.payload["uri"])
     folder = Path(uri.removeprefix("file://"))
     report = json.loads((folder / "quality_report.json").read_text())
-    _console.print(f"\n[bold]release[/]  {_shown(folder)}")
+    _console.print(f"[bold]release[/]  {_shown(folder)}", soft_wrap=True)
     _console.print(f"[bold]cost[/]     ε={published.payload['epsilon']:.3f} at δ={delta:g}, as published")
     _console.print(
         f"[bold]budget[/]   {balance.spent / balance.capacity:.1%} of the policy spent by all releases so far, "
@@ -178,7 +180,8 @@ def _show_release(run_id: str) -> None:
     )
     _console.print("[bold]quality[/]  on the holdout, under differential privacy, with 95 % intervals")
     for m in report["quality"]["measurements"]:
-        _console.print(f"           {m['value']:.3f} [dim]({m['low']:.3f} to {m['high']:.3f})[/] {m['title']}")
+        interval = f"[dim]({m['low']:.3f} to {m['high']:.3f})[/]"
+        _console.print(f"           {m['value']:.3f} {interval} {m['title']}", soft_wrap=True)
     _console.print(f"[bold]report[/]   {_shown(folder / 'quality_report.html')}\n")
     _console.print("[bold]next[/]     source build/demo/env.sh, then")
     for command, purpose in (

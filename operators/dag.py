@@ -114,7 +114,7 @@ def _empty_dag(contract: Contract, dag_id: str) -> DAG:
     # Never by backfill: every run spends.
     run_types: Any = ["manual", "operator_triggered", *(["scheduled"] if contract.schedule else [])]
     try:
-        return DAG(
+        dag = DAG(
             dag_id,
             dag_display_name=f"share {dataset.name}",
             description=dataset.title,
@@ -148,6 +148,8 @@ def _empty_dag(contract: Contract, dag_id: str) -> DAG:
             },
             auto_register=False,
         )
+        dag.validate()
+        return dag
     except Exception as error:
         raise ContractError(
             f"contract {dataset.name!r}: Airflow does not accept its schedule {contract.schedule!r} or one of its "

@@ -63,11 +63,16 @@ class RegisteredPolicy:
     def split_id(self, contract: Contract, schema: Schema) -> str:
         """Names the split: runs with the same id have each unit in the same branch.
 
-        Rows without a unit id are split by their content, so there the declared columns are part of the id.
+        Two sources may write the same person's id differently, so the source is part of the id; what was spent under
+        different ids adds up. Rows without a unit id are split by their content, so there the declared columns are too.
         """
         parts: list[Any] = [
-            self.policy.name, self.key_fingerprint, self.policy.holdout_fraction, contract.privacy.model_dump()["unit"],
-        ]  # fmt: skip
+            self.policy.name,
+            self.key_fingerprint,
+            self.policy.holdout_fraction,
+            contract.privacy.model_dump()["unit"],
+            resolve_uri(contract.source.uri),
+        ]
         if contract.privacy.unit == "row":
             parts.append([(column.name, column.kind, column.parses_to_float) for column in schema.columns])
             parts.append([contract.source.file_format, contract.source.delimiter, *contract.source.null_values])

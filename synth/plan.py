@@ -33,7 +33,7 @@ _SLACK = 1e-3  # relative; the search uses coarse accounting and must land below
 class Demand:
     """What a part of the release asks for: a mechanism whose noise is still open.
 
-    :ivar sized: the event that costs a zero-concentrated ``rho``, at the total ``rho`` of the branch.
+    :ivar sized: the event that costs a zero-concentrated ``rho``, given about the total ``rho`` of the branch.
     """
 
     name: str
@@ -184,15 +184,16 @@ def make_plan(
     """
     target, delta = contract.privacy.epsilon, contract.privacy.delta
 
+    nominal = _rho_for(target, delta)  # not the searched one: Rényi orders would jump, and the search end at a jump
+
     def sized(log_rho: float) -> list[Mechanism]:
-        total = math.exp(log_rho)
-        return [_mechanism(demand, demand.share * total, total) for demand in demands]
+        return [_mechanism(demand, demand.share * math.exp(log_rho), nominal) for demand in demands]
 
     def excess(log_rho: float) -> float:
         events = [mechanism.event for mechanism in sized(log_rho)]
         return accounting.epsilon(events, delta, accounting.COARSE_INTERVAL) - target * (1 - _SLACK)
 
-    start = math.log(_rho_for(target, delta))
+    start = math.log(nominal)
     try:
         log_rho = brentq(excess, start - 3, start + 3, xtol=2e-4)
         mechanisms = sized(log_rho)

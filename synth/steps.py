@@ -190,6 +190,7 @@ def check(run: Run) -> Facts:
                 "artifact": digest,
                 "version": facts.version,
                 "epsilon": facts.budget.epsilon_release,
+                "attempts": dict(facts.budget.attempts),
                 "measurements": [m.document() for m in facts.measurements],
             },
         )
@@ -240,6 +241,11 @@ def publish(run: Run) -> Facts:
     judged, decision = _gate(run), _decision(run)
     if decision is None or not decision["approved"]:
         raise NotApproved(f"run {run.name!r} has no approval in the ledger; nothing is published")
+    if run.ledger.attempts(run.policy_name, run.name) != judged["attempts"]:
+        raise NotApproved(
+            f"run {run.name!r}: another attempt was charged after its statement was written, which would understate "
+            "the cost; start a new run"
+        )
     folder, dataset, version = run.workspace.folder(_BUNDLE), run.contract.dataset.name, judged["version"]
     created_at = run.workspace.read_json("public/release.json")["created_at"]
     manifest = build_manifest(folder, dataset=dataset, version=version, created_at=created_at)

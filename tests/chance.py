@@ -1,7 +1,7 @@
 """P-values for the statistical tests.
 
-A check asserts that a p-value is at least ``ALPHA``, so a right mechanism fails it once in a million runs, or states its
-own rate. Every check is also given broken mechanisms, which it must catch.
+A check asserts that a p-value is at least ``ALPHA``, so a right mechanism fails it once in a million runs, or the check
+states its own rate. Every check is also given broken mechanisms, which it must catch.
 """
 
 from __future__ import annotations

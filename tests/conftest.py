@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 
 from synth.contract import Contract, Policy, contract_from_document
+from synth.plan import ReleasePlan
+from synth.run import plan_release
 from synth.settings import Settings
 
 PEOPLE = 1500
@@ -45,7 +47,7 @@ def contract_document(folder: Path, **changes: Any) -> dict[str, Any]:
             "description": "Rows from a random generator.",
             "licence": "CC0-1.0",
         },
-        "source": {"uri": str(folder / "people.csv")},
+        "source": {"uri": "${SLUICE_TEST_FOLDER}/people.csv"},
         "privacy": {"unit": {"column": "person"}, "epsilon": 4.0, "delta": 1e-5, "approximate_units": 1500},
         "schema": {
             "age": {"type": "integer", "min": 18, "max": 90},
@@ -71,7 +73,7 @@ def contract_document(folder: Path, **changes: Any) -> dict[str, Any]:
         "rows": 1200,
         "quality": {"min_accuracy_gradient_boosting": 0.5},
         "approval": {"mode": "automatic"},
-        "publish": {"uri": str(folder / "bucket")},
+        "publish": {"uri": "${SLUICE_TEST_FOLDER}/bucket"},
         **changes,
     }
 
@@ -120,6 +122,28 @@ class Deployment:
         from synth.run import Run
 
         return Run(self.contract(**changes), run_id, self.settings)
+
+
+@pytest.fixture(autouse=True)
+def test_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Contracts name the test's folder by a variable, so that their text is the same in all tests."""
+    monkeypatch.setenv("SLUICE_TEST_FOLDER", str(tmp_path))
+
+
+@pytest.fixture(autouse=True)
+def planned_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan follows from public facts alone, so tests with the same contract share one and save its seconds."""
+
+    def planned(contract: Contract, holdout_fraction: float) -> ReleasePlan:
+        key = (contract.digest(), holdout_fraction)
+        if key not in _PLANS:
+            _PLANS[key] = plan_release(contract, holdout_fraction)
+        return _PLANS[key]
+
+    monkeypatch.setattr("synth.steps.plan_release", planned)
+
+
+_PLANS: dict[tuple[str, float], ReleasePlan] = {}
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def gaussian_delta(epsilon: float, mu: float) -> float:
 
 
 def hockey_stick(epsilon: float, *coordinates: tuple[float, int]) -> float:
-    """δ(ε) of a joint release of integers, each with discrete Gaussian noise (sigma, shift), summed over its outcomes."""
+    """δ(ε) of integers released together, each with discrete Gaussian noise (sigma, shift), summed over outcomes."""
     grids = []
     for sigma, shift in coordinates:
         pmf, reach = discrete_gaussian_pmf(sigma), int(9 * sigma) + 4

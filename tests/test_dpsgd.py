@@ -264,8 +264,8 @@ class Shuffled:
 
 
 def check_batches() -> None:
-    """Sizes of 250 batches of 60 rows at rate 0.25, how often each row came, and how often in two batches running."""
-    rows, steps = random_rows(60, 2), 250
+    """Sizes of 160 batches of 60 rows at rate 0.25, how often each row came, and how often in two batches running."""
+    rows, steps = random_rows(60, 2), 160
     run(rows, PoissonGaussian(1.0, 0.25, steps))
     assert len(rows.asked) == steps
     drawn = np.zeros((steps, 60), bool)

@@ -15,11 +15,11 @@ from synth.mechanisms import noisy_counts, noisy_histogram, noisy_integers, nois
 from tests.chance import ALPHA, discrete_gaussian_pmf, histogram_p
 
 Noise = Callable[[npt.ArrayLike, float], npt.NDArray[np.int64]]
-DRAWS = 60_000
+DRAWS = 40_000
 
 
 def check_noise(noise: Noise, sigma: float) -> None:
-    """Chi-square of the noise against the discrete Gaussian, of pairs' sums against independence, and two calls differ."""
+    """Chi-square of the noise against the discrete Gaussian, of sums of two against independence; two calls differ."""
     sample = noise(np.full(DRAWS, 1000), sigma) - 1000
     pmf = discrete_gaussian_pmf(sigma)
     assert histogram_p(Counter(sample.tolist()), pmf) >= ALPHA / 2

@@ -18,9 +18,7 @@ from synth.plan import HOLDOUT, TRAIN, Demand, ReleasePlan, integer_queries, mak
 from synth.run import plan_release
 from tests.example_contract import contract, planned
 
-EXPECTATIONS = [
-    {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": name}} for name in ("age", "ill")
-]
+EXPECTATIONS = [{"type": "expect_column_values_to_not_be_null", "kwargs": {"column": name}} for name in ("age", "ill")]
 CONTRACTS: dict[str, dict[str, Any]] = {
     "small": {},
     "small epsilon": {"privacy.epsilon": 0.3, "expectations": EXPECTATIONS},
@@ -137,7 +135,7 @@ def test_what_ran_once_costs_the_claim_and_retries_cost_more(plan: ReleasePlan) 
     assert plan.charged_epsilon({}) == 0
     assert plan.charged_epsilon({"marginals": 1}) < plan.epsilon
     assert plan.charged_epsilon({**once, "marginals": 2}) > plan.epsilon
-    twice = {name: plan.max_attempts for name in once}
+    twice = dict.fromkeys(once, plan.max_attempts)
     assert plan.charged_epsilon(twice) == pytest.approx(plan.epsilon_all_attempts)
 
 
@@ -146,7 +144,7 @@ def test_a_release_costs_the_worse_of_its_branches(plan: ReleasePlan) -> None:
     retried = once | {"gate_pairs": 6}
     holdout = [m.event for m in plan.mechanisms if HOLDOUT in m.branches for _ in range(retried[m.name])]
     assert plan.charged_epsilon(retried) == accounting.epsilon(holdout, plan.delta) > plan.epsilon
-    everything = sum((plan.events(branch) for branch in (TRAIN, HOLDOUT)), [])
+    everything = plan.events(TRAIN) + plan.events(HOLDOUT)
     assert plan.charged_epsilon(once) < accounting.epsilon(everything, plan.delta)
 
 

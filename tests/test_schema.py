@@ -20,7 +20,8 @@ from tests.example_contract import contract
 
 SPECIAL_TEXTS = st.sampled_from(
     ["", " ", "1", " 2 ", "3.0", "1e3", "1e999", "-0", "+7", "nan", "inf", "NULL", "true", "FALSE", "yes", "n", "0x10",
-     "1_000", "٣", "Bern", " Bern", "bern", "a@b.example", "ß", "\N{PILE OF POO}", "x\x00y", "\x1f", "\\s", "9" * 40, "1,5"]
+     "1_000", "٣", "Bern", " Bern", "bern", "a@b.example", "ß", "\N{PILE OF POO}", "x\x00y", "\x1f", "\\s",
+     "9" * 40, "1,5"]
 )  # fmt: skip
 TEXTS = st.one_of(st.none(), SPECIAL_TEXTS, st.text(max_size=8))
 FLOATS = st.one_of(st.none(), st.floats(), st.sampled_from([math.nan, math.inf, -math.inf, 5e-324, 1e308, 2.0**63]))
@@ -275,10 +276,15 @@ def test_zero_is_a_cell_of_its_own_where_it_is_in_range() -> None:
 @given(st.lists(st.tuples(TEXTS, TEXTS), min_size=2, max_size=12))
 @settings(max_examples=150, deadline=None)
 def test_two_rows_have_the_same_text_only_if_all_their_parsed_cells_are_the_same(rows: list[tuple[Any, Any]]) -> None:
-    changes = {"schema.a": {"type": "categorical", "categories": ["x"]}, "schema.b": {"type": "number", "min": 0, "max": 1}}
+    changes = {
+        "schema.a": {"type": "categorical", "categories": ["x"]},
+        "schema.b": {"type": "number", "min": 0, "max": 1},
+    }
     schema = Schema.from_contract(contract(changes))
     schema = Schema((schema["a"], schema["b"]), "a")
-    table = pa.table({"a": pa.array([a for a, _ in rows], pa.string()), "b": pa.array([b for _, b in rows], pa.string())})
+    table = pa.table(
+        {"a": pa.array([a for a, _ in rows], pa.string()), "b": pa.array([b for _, b in rows], pa.string())}
+    )
     parsed = schema.parse(table)
     texts = schema.row_texts(parsed)
     keys = [tuple(None if pd.isna(cell) else cell for cell in row) for row in parsed.itertuples(index=False)]

@@ -255,9 +255,7 @@ def test_the_last_line_needs_no_newline_and_windows_lines_are_lines(tmp_path: Pa
 def test_quoted_cells_other_delimiters_and_column_orders_are_read(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text('ill;extra;"age";person;city\n1;"a;b";7;"x ";"Bern"\n')
-    chosen = declared(path).model_copy(
-        update={"source": declared(path).source.model_copy(update={"delimiter": ";"})}
-    )
+    chosen = declared(path).model_copy(update={"source": declared(path).source.model_copy(update={"delimiter": ";"})})
     taken = read_snapshot(chosen, Schema.from_contract(chosen), split_key=KEY, holdout_fraction=0.3)
     assert [row[1:] for row in branches(taken)] == [(7.0, "Bern", 1.0)]
 

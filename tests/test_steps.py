@@ -117,11 +117,11 @@ def test_an_attempt_that_died_stays_spent_and_the_retry_is_charged_again(
             raise MemoryError
         write(self, name, arrays)
 
-    monkeypatch.setattr(type(run.workspace), "write_arrays", dies)
-    with pytest.raises(StepFailed) as failure:
-        steps.train(run)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(run.workspace), "write_arrays", dies)
+        with pytest.raises(StepFailed) as failure:
+            steps.train(run)
     assert failure.value.retry
-    monkeypatch.undo()
     retried = deployment.run()
     for step in steps.STEPS[3:]:
         facts = step(retried)
@@ -377,3 +377,30 @@ def test_a_budget_that_is_used_up_refuses_before_any_look(tmp_path: Path) -> Non
     assert outcomes[-1] == "refused" and "released" in outcomes
     balance = deployment.run().ledger.balance("people_policy")
     assert balance.total <= balance.capacity
+
+
+def test_an_attempt_charged_after_the_statement_keeps_the_release_in(deployment: Deployment) -> None:
+    """A second worker that was late would make the published cost too small."""
+    run = deployment.run()
+    for step in steps.STEPS[:-1]:
+        step(run)
+    run.ledger.begin(run.policy_name, run.name, "gate_outcomes", plan_digest=run.plan.digest())
+    with pytest.raises(NotApproved, match="understate"):
+        steps.publish(run)
+    assert not (deployment.folder / "bucket").exists()
+
+
+def test_spending_on_two_sources_of_one_policy_adds_up(tmp_path: Path) -> None:
+    """They may write ids differently, so a person could be in either branch of each."""
+    deployment = Deployment(tmp_path)
+    deployment.write(people())
+    shutil.copy(tmp_path / "people.csv", tmp_path / "more.csv")
+    deployment.register(sources=[str(tmp_path / "people.csv"), str(tmp_path / "more.csv")])
+    totals = []
+    for run_id, source in (("one", "people.csv"), ("two", "more.csv")):
+        run = deployment.run(run_id, source={"uri": str(tmp_path / source)})
+        steps.preflight(run)
+        steps.allocate(run)
+        totals.append(run.ledger.balance(run.policy_name).total)
+    assert len(run.ledger.balance(run.policy_name).by_split) == 2
+    assert totals[1] == 2 * totals[0]

@@ -154,6 +154,6 @@ def test_values_arrays_and_tables_come_back_as_they_were(workspace: Workspace) -
 
 
 def test_arrays_that_would_need_pickle_are_refused(workspace: Workspace) -> None:
-    with pytest.raises((TamperedArtifact, ValueError)):
-        workspace.write_arrays("dp/a.npz", {"a": np.array([object()])})
+    workspace.write_arrays("dp/a.npz", {"a": np.array([object()])})
+    with pytest.raises(ValueError, match="allow_pickle"):
         workspace.read_arrays("dp/a.npz")

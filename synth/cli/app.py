@@ -130,6 +130,20 @@ def decide(
 
 
 @app.command()
+def settle(
+    file: ContractFile,
+    run_id: Annotated[str, typer.Argument(help="A run that was broken off.")],
+) -> None:
+    """End a run that was broken off: give back what never started, erase its private rows."""
+    from synth import steps
+    from synth.run import Run
+
+    with reported(), Run(load_contract(file), run_id) as one:
+        freed = steps.settle(one)["never_started"]
+        console.print(f"settled; given back: {', '.join(freed) or 'nothing'}", highlight=False)
+
+
+@app.command()
 def verify(uri: Annotated[str, typer.Argument(help="A release folder.")], as_json: AsJson = False) -> None:
     """Check a release's files, schema and statement, recompute its ε, and print the claim."""
     from dataclasses import asdict

@@ -181,7 +181,7 @@ def test_delta_must_be_below_one_over_the_units(units: int) -> None:
     ],
 )
 def test_a_text_that_is_no_document_says_why(text: str, problem: str) -> None:
-    with pytest.raises(ContractError, match="^page.yaml: ") as caught:
+    with pytest.raises(ContractError, match=r"^page\.yaml: ") as caught:
         parse_contract(text, "page.yaml")
     assert problem in str(caught.value)
 
@@ -201,7 +201,9 @@ def test_faults_are_listed_without_raising() -> None:
 
 
 def test_a_contract_survives_json_and_keeps_its_digest() -> None:
-    original = contract({"expectations": [{"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "age"}}]})
+    original = contract(
+        {"expectations": [{"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "age"}}]}
+    )
     again = contract_from_document(json.loads(json.dumps(original.document())))
     assert again == original
     assert again.digest() == original.digest()

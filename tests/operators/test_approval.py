@@ -34,8 +34,18 @@ def approve(in_world: World) -> HumanApproveOperator:
     return task
 
 
+class TaskInstance:
+    """Takes the note that Airflow's skipping leaves for cleared tasks."""
+
+    map_index = -1
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        assert value == {"skipped": ["publish"]}
+
+
 def context(world: World, task: HumanApproveOperator, nth: int = BY_EVE) -> Any:
-    return {"run_id": world.run_ids("share_asked")[nth], "params": {"reason": None}, "task": task, "ti": None}
+    run_id = world.run_ids("share_asked")[nth]
+    return {"run_id": run_id, "params": {"reason": None}, "task": task, "ti": TaskInstance()}
 
 
 def answer(option: str, name: str | None, reason: str | None = "because") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def test_the_shipped_contracts_load_and_survive_serialisation() -> None:
         "from airflow.dag_processing.dagbag import DagBag\n"
         "from airflow.serialization.serialized_objects import DagSerialization as S\n"
         "bag = DagBag('dags')\n"
-        "print(bag.import_errors, {i: S.from_dict(S.to_dict(d)).task_count for i, d in bag.dags.items()})"
+        "print(bag.import_errors, {i: len(S.from_dict(S.to_dict(d)).task_dict) for i, d in bag.dags.items()})"
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.splitlines()[-1] == "{} {'share_rand_hie': 9}"
@@ -52,7 +53,7 @@ def test_the_steps_run_in_order_between_setup_and_teardown() -> None:
     dag = built()
     dag.validate()
     assert [task.task_id for task in dag.topological_sort()] == STEPS
-    for before, after in zip(STEPS[:-1], STEPS[1:], strict=True):
+    for before, after in itertools.pairwise(STEPS):
         assert after in dag.get_task(before).downstream_task_ids
     settle = dag.get_task("settle")
     assert dag.get_task("allocate").is_setup

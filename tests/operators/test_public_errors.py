@@ -50,7 +50,7 @@ def test_an_interruption_passes_and_leaves_behind_what_it_interrupted() -> None:
         try:
             pd.to_numeric(pd.Series([CELL]))
         except ValueError:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt  # noqa: B904 - as a signal does
 
     with pytest.raises(KeyboardInterrupt) as caught:
         with_public_errors(work)

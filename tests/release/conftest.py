@@ -32,7 +32,7 @@ CONTRACT = f"""
 version: 1
 dataset:
   name: visits
-  title: Visits to a practice
+  title: Visits to <i>the practice</i>
   owner: The practice
   description: One row a patient.
   licence: CC BY 4.0

@@ -111,9 +111,11 @@ def test_the_card_says_the_claim_and_what_the_data_are_not_good_for(release: Rel
 def test_text_of_the_contract_stays_text(release: Release) -> None:
     page = (release.folder / "quality_report.html").read_text(encoding="utf-8")
     assert "<b>odd" not in page
+    assert "<i>the practice" not in page
     assert "&lt;b&gt;odd" in page
     for name in ("README.md", "privacy_statement.md"):
         text = (release.folder / name).read_text(encoding="utf-8")
+        assert r"Visits to \<i\>the practice\</i\>" in text
         assert r"\<b\>odd\|one\</b\> \$x\$" in text
 
 
