@@ -126,10 +126,10 @@ class HumanApproveOperator(ApprovalOperator):
         return with_public_errors(lambda: self._approved(context))
 
     def _record(self, context: Context, approved: bool, name: str, reason: str) -> None:
-        from synth import steps
+        from synth.approval import decide
 
         with self._run(context) as run:
-            steps.decide(run, approved=approved, by=name, reason=reason)
+            decide(run, approved=approved, by=name, reason=reason)
 
     def _approved(self, context: Context) -> Facts:
         from synth import steps

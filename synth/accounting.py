@@ -44,7 +44,12 @@ def compose(events: Sequence[Event], interval: float = FINE_INTERVAL) -> Privacy
 
 def epsilon(events: Sequence[Event], delta: float, interval: float = FINE_INTERVAL) -> float:
     """Smallest ε, rounded up, for which the composition of the events is (ε, δ)-DP."""
-    return float(compose(events, interval).get_epsilon_for_delta(delta)) if events else 0.0
+    return _epsilon(tuple(events), delta, interval) if events else 0.0
+
+
+@lru_cache(maxsize=512)
+def _epsilon(events: tuple[Event, ...], delta: float, interval: float) -> float:
+    return float(compose(events, interval).get_epsilon_for_delta(delta))
 
 
 def epsilon_by_renyi(events: Sequence[Event], delta: float) -> float:

@@ -16,7 +16,8 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,7 @@ from synth.randomness import poisson_mask, standard_normal
 Batch = Callable[[npt.NDArray[np.int64]], tuple[torch.Tensor, torch.Tensor]]
 
 _WARM_UP_STEPS = 10
+_WORTH_THREADS = 50_000_000  # numbers in the per-row gradients of a batch
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class TrainingSettings:
 
 
 class SecureDPOptimizer(DPOptimizer):
-    """Opacus' optimizer with noise from the operating system's generator, and rows with broken gradients set to zero."""
+    """Opacus' optimizer with secret noise; rows with broken gradients count as zero."""
 
     def clip_and_accumulate(self) -> None:
         """Clip each row's gradient over all parameters and add up."""
@@ -96,7 +98,7 @@ def train(
     model.train()
     _validate(model)
     average = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _threads_worth_having(model, settings):
         warnings.simplefilter("ignore")  # about hooks of the empty batch and the first layer; of no use to anyone
         private = GradSampleModule(model, loss_reduction="sum")
         adam = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
@@ -147,6 +149,18 @@ def _validate(model: nn.Module) -> None:
     if faults:
         kinds = ", ".join(sorted({type(fault).__name__ for fault in faults}))
         raise ValueError(f"model={type(model).__name__} has layers that per-row gradients do not allow: {kinds}.")
+
+
+@contextmanager
+def _threads_worth_having(model: nn.Module, settings: TrainingSettings) -> Iterator[None]:
+    """One thread for small work: where cores are shared, threads wait for each other longer than they work."""
+    before = torch.get_num_threads()
+    if settings.expected_batch * sum(parameter.numel() for parameter in model.parameters()) < _WORTH_THREADS:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _schedule(step: int, steps: int) -> float:

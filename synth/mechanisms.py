@@ -40,9 +40,7 @@ def noisy_histogram(codes: npt.NDArray[np.integer], size: int, event: DiscreteGa
     return noisy_integers(np.bincount(codes, minlength=size), event.sigma)
 
 
-def noisy_marginals(
-    codes: npt.NDArray[np.integer], sizes: Sequence[int], event: DiscreteGaussian
-) -> list[Counts]:
+def noisy_marginals(codes: npt.NDArray[np.integer], sizes: Sequence[int], event: DiscreteGaussian) -> list[Counts]:
     """A noisy histogram of every column. ``codes`` has shape (rows, columns); one array of shape (size,) a column.
 
     *Sensitivity.* A unit's one row moves one cell in each column's histogram by one: as many integer queries of

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from synth.accounting import RenyiFilter
-from synth.contract import Contract, Policy, canonical_json, resolve_uri
+from synth.canonical import canonical_json
+from synth.contract import Contract, Policy, resolve_uri
 from synth.errors import PolicyError
 from synth.ledger import Ledger
 from synth.schema import Schema

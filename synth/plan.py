@@ -21,7 +21,8 @@ from typing import Any
 from scipy.optimize import brentq
 
 from synth import accounting
-from synth.contract import Contract, canonical_json
+from synth.canonical import canonical_json
+from synth.contract import Contract
 from synth.errors import ContractError
 from synth.events import DiscreteGaussian, Event, PoissonGaussian, event_document, event_from_document
 

@@ -18,32 +18,28 @@ import secrets
 import shutil
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 
-from synth import __version__, validation
-from synth.accounting import epsilon
+from synth import validation
+from synth.approval import automatic_conditions, decision_of, passed_gate, record_decision
+from synth.assembly import distributions, parsed_and_codes, release_facts, synthetic_frames
 from synth.errors import AwaitingApproval, NotApproved, QualityRejected, SluiceError, StepFailed, ValidationFailed
-from synth.events import Event, event_from_document
 from synth.ledger import Charge
 from synth.methods.base import Model
 from synth.officer import policy_for
 from synth.plan import HOLDOUT, TRAIN, ReleasePlan
 from synth.quality import gate
 from synth.quality.learners import features, train_learners
-from synth.quality.results import Judgement, Measurement
+from synth.quality.results import Measurement
 from synth.release.bundle import build_bundle
-from synth.release.facts import BudgetFacts, ReleaseFacts
+from synth.release.facts import ReleaseFacts
 from synth.release.manifest import artifact_digest, build_manifest, with_approval
 from synth.release.publish import publish_bundle
 from synth.run import Run, plan_release
-from synth.schema import Codes
 from synth.source import Snapshot, check_columns, read_snapshot
 
 Facts = dict[str, Any]
@@ -129,6 +125,8 @@ def validate(run: Run) -> Facts:
     :raises ValidationFailed: naming the expectations that were judged violated.
     """
     event = run.plan.counts("validation")
+    if not run.workspace.exists("dp/validation.npz"):
+        _snapshot(run)  # before the mechanism starts: a source that cannot be read must not use up an attempt
     noisy = run.once(
         "validation",
         lambda: {"counts": validation.measure(_snapshot(run).everyone(), run.contract, event)},
@@ -151,7 +149,10 @@ def train(run: Run) -> Facts:
             run.schema.encode(_snapshot(run).train), run.contract, run.schema, run.plan, run.once, run.progress
         )
         run.workspace.write_arrays("dp/model.npz", model.arrays())
-    return {"method": run.contract.method.name, "mechanisms": [m.name for m in run.plan.mechanisms]}
+    return {
+        "method": run.contract.method.name,
+        "mechanisms": [m.name for m in run.plan.mechanisms if m.branches == (TRAIN,)],
+    }
 
 
 @_step
@@ -178,7 +179,7 @@ def check(run: Run) -> Facts:
     """
     recorded = run.ledger.find(run.policy_name, run.name, "gate")
     if recorded is None:
-        facts = _release_facts(run, _measure(run))
+        facts = release_facts(run, _measure(run))
         passed = all(m.passed for m in facts.measurements)
         digest = _bundle(run, facts) if passed else None
         recorded = run.ledger.record(
@@ -219,9 +220,9 @@ def approve(run: Run) -> Facts:
     :raises AwaitingApproval: while a person has not decided.
     :raises NotApproved: after a refusal, or where the conditions do not hold.
     """
-    decision = _decision(run)
+    decision = decision_of(run)
     if decision is None and run.contract.approval.mode == "automatic":
-        decision = _record_decision(run, approved=True, by=f"policy {run.policy_name}", reason=_conditions(run))
+        decision = record_decision(run, approved=True, by=f"policy {run.policy_name}", reason=automatic_conditions(run))
     if decision is None:
         raise AwaitingApproval(
             f"run {run.name!r} waits for one of {', '.join(run.registered.policy.approval.approvers)}: "
@@ -238,7 +239,7 @@ def publish(run: Run) -> Facts:
 
     :raises NotApproved: if gate, decision and folder do not all name the same artifact.
     """
-    judged, decision = _gate(run), _decision(run)
+    judged, decision = passed_gate(run), decision_of(run)
     if decision is None or not decision["approved"]:
         raise NotApproved(f"run {run.name!r} has no approval in the ledger; nothing is published")
     if run.ledger.attempts(run.policy_name, run.name) != judged["attempts"]:
@@ -272,54 +273,6 @@ def settle(run: Run) -> Facts:
 STEPS: tuple[Step, ...] = (preflight, allocate, validate, train, generate, check, approve, publish)
 
 
-def decide(run: Run, *, approved: bool, by: str, reason: str) -> None:
-    """Record a person's decision about the artifact that passed the gate.
-
-    :raises NotApproved: if ``by`` is not one of the policy's approvers, or no reason is given.
-    """
-    approvers = run.registered.policy.approval.approvers
-    if by not in approvers:
-        raise NotApproved(f"{by!r} is not an approver of policy {run.policy_name!r}: {', '.join(approvers) or 'nobody'}")
-    if not reason.strip():
-        raise NotApproved("a decision needs a reason")
-    _record_decision(run, approved=approved, by=by, reason=reason)
-
-
-def _gate(run: Run) -> dict[str, Any]:
-    recorded = run.ledger.find(run.policy_name, run.name, "gate")
-    if recorded is None or not recorded.payload["passed"]:
-        raise NotApproved(f"run {run.name!r} has not passed the quality gate; nothing can be approved or published")
-    return recorded.payload
-
-
-def _decision(run: Run) -> dict[str, Any] | None:
-    recorded = run.ledger.find(run.policy_name, run.name, "decision")
-    return recorded.payload if recorded else None
-
-
-def _record_decision(run: Run, *, approved: bool, by: str, reason: str) -> dict[str, Any]:
-    payload = {
-        "approved": approved,
-        "artifact": _gate(run)["artifact"],
-        "mode": run.contract.approval.mode,
-        "by": by,
-        "reason": reason,
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    return run.ledger.record(run.policy_name, run.name, "decision", payload).payload
-
-
-def _conditions(run: Run) -> str:
-    """The conditions of an automatic approval, if they hold."""
-    charged, policy = _gate(run)["epsilon"], run.registered.policy
-    limit = min(run.contract.approval.max_epsilon or policy.max_release_epsilon, policy.max_release_epsilon)
-    if policy.approval.mode != "automatic":
-        raise NotApproved(f"policy {policy.name!r} asks for a person's approval")
-    if charged > limit:
-        raise NotApproved(f"automatic approval ends at ε={limit:g}; this release was charged ε={charged:.4g}")
-    return f"the quality gate passed and ε={charged:.4g} is within {limit:g}"
-
-
 def _snapshot(run: Run) -> Snapshot:
     """The private rows of this run, read from the source on first use and never again."""
     workspace = run.workspace
@@ -344,19 +297,8 @@ def _model(run: Run) -> Model:
     return run.method.restore(run.workspace.read_arrays("dp/model.npz"), run.contract, run.schema)
 
 
-def _synthetic_frames(run: Run) -> Iterator[pd.DataFrame]:
-    for part in range(run.workspace.read_json("public/generation.json")["parts"]):
-        yield run.workspace.read_frame(f"dp/rows-{part:06d}.parquet")
-
-
-def _parsed_and_codes(run: Run, frame: pd.DataFrame) -> tuple[pd.DataFrame, Codes]:
-    """Released rows through the same door as private ones."""
-    parsed = run.schema.parse(pa.Table.from_pandas(frame, preserve_index=False))
-    return parsed, run.schema.encode(parsed)
-
-
 def _measure(run: Run) -> tuple[Measurement, ...]:
-    parsed, codes = _parsed_and_codes(run, next(_synthetic_frames(run)))
+    parsed, codes = parsed_and_codes(run, next(synthetic_frames(run)))
     holdout = _snapshot(run).holdout
     return gate.measure(
         contract=run.contract,
@@ -367,97 +309,8 @@ def _measure(run: Run) -> tuple[Measurement, ...]:
         holdout_features=features(run.schema, holdout),
         holdout_codes=run.schema.encode(holdout),
         synthetic_codes=codes,
-        distributions=_distributions(run),
+        distributions=distributions(run),
     )
-
-
-def _distributions(run: Run) -> list[np.ndarray]:
-    sizes = np.cumsum([column.size for column in run.schema.columns])[:-1]
-    return np.split(run.workspace.read_arrays("dp/model.npz")["distributions"], sizes)
-
-
-def _release_facts(run: Run, measurements: tuple[Measurement, ...]) -> ReleaseFacts:
-    workspace, plan, schema = run.workspace, run.plan, run.schema
-    if not workspace.exists("public/release.json"):
-        now = datetime.now(UTC)
-        version = f"{now:%Y%m%d}-{secrets.token_hex(6)}"
-        workspace.write_json(
-            "public/release.json", {"version": version, "created_at": now.isoformat(timespec="seconds")}
-        )
-    release = workspace.read_json("public/release.json")
-    validation_event = plan.counts("validation")
-    noisy = workspace.read_arrays("dp/validation.npz")["counts"]
-    sizes = np.cumsum([column.size for column in schema.columns])[:-1]
-    marginals = np.split(workspace.read_arrays("dp/marginals.npz")["counts"], sizes)
-    synthetic = [np.zeros(column.size, np.int64) for column in schema.columns]
-    for frame in _synthetic_frames(run):
-        codes = _parsed_and_codes(run, frame)[1]
-        for i, column in enumerate(schema.columns):
-            synthetic[i] += np.bincount(codes[:, i], minlength=column.size)
-    model = workspace.read_arrays("dp/model.npz")
-    judgements: tuple[Judgement, ...] = validation.judge(noisy, run.contract, validation_event)
-    generation = workspace.read_json("public/generation.json")
-    return ReleaseFacts(
-        contract=run.contract,
-        schema=schema,
-        plan=plan,
-        version=release["version"],
-        created_at=release["created_at"],
-        code_version=__version__,
-        rows=run.contract.rows,
-        sampling_seed=generation["seed"],
-        budget=_budget_facts(run),
-        judgements=judgements,
-        measurements=measurements,
-        units_estimate=(int(noisy[0]), validation_event.sigma),
-        marginals=dict(zip(schema.names, marginals, strict=True)),
-        marginal_sigma=plan.counts("marginals").sigma,
-        distributions=dict(zip(schema.names, _distributions(run), strict=True)),
-        synthetic_counts=dict(zip(schema.names, synthetic, strict=True)),
-        method_facts={"temperature": float(model["temperature"])},
-    )
-
-
-def _budget_facts(run: Run) -> BudgetFacts:
-    """From the ledger, written once so that a rebuilt folder says the same."""
-    if not run.workspace.exists("public/budget.json"):
-        policy = run.registered.policy
-        attempts = run.ledger.attempts(run.policy_name, run.name)
-        balance = run.ledger.balance(run.policy_name)
-        run.workspace.write_json(
-            "public/budget.json",
-            {
-                "policy": policy.name,
-                "policy_epsilon": policy.epsilon,
-                "policy_delta": policy.delta,
-                "epsilon_release": run.plan.charged_epsilon(attempts),
-                "epsilon_all_releases": epsilon_of_policy(run),
-                "share_spent": balance.total / balance.capacity,
-                "attempts": attempts,
-                "filter_order": run.registered.filter.order,
-            },
-        )
-    return BudgetFacts(**run.workspace.read_json("public/budget.json"))
-
-
-def epsilon_of_policy(run: Run) -> float:
-    """ε at the policy's δ, by PLD, of every mechanism that was started under the policy.
-
-    Per split the worse branch; splits are composed, because a person may be in either branch of each.
-    """
-    ledger, policy = run.ledger, run.registered.policy
-    worst: list[Event] = []
-    by_split: dict[str, dict[str, list[Event]]] = {}
-    for summary in ledger.runs(policy.name):
-        attempts = ledger.attempts(policy.name, summary.run)
-        branches = by_split.setdefault(summary.split_id, {TRAIN: [], HOLDOUT: []})
-        for mechanism in summary.details["plan"]["mechanisms"]:
-            event = event_from_document(mechanism["event"])
-            for branch in mechanism["branches"]:
-                branches[branch] += [event] * attempts[mechanism["name"]]
-    for branches in by_split.values():
-        worst += max(branches.values(), key=lambda events: epsilon(list(events), policy.delta))
-    return epsilon(worst, policy.delta)
 
 
 def _bundle(run: Run, facts: ReleaseFacts) -> str:
@@ -465,4 +318,4 @@ def _bundle(run: Run, facts: ReleaseFacts) -> str:
     folder = run.workspace.folder(_BUNDLE)
     shutil.rmtree(folder)
     run.workspace.folder(_BUNDLE)
-    return build_bundle(folder, facts, _synthetic_frames(run))
+    return build_bundle(folder, facts, synthetic_frames(run))

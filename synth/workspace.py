@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from synth.contract import canonical_json
+from synth.canonical import canonical_json
 from synth.errors import TamperedArtifact
 
 _MAGIC = b"SLUICE1\n"

@@ -16,21 +16,19 @@ ALPHA = 1e-6
 
 
 def histogram_p(observed: Mapping[int, int], pmf: Callable[[int], float]) -> float:
-    """Chi-square p-value of counts of integers against a distribution; cells expected below 20 are pooled."""
+    """Chi-square p-value of counts of integers against a distribution; neighbours are pooled to 30 expected or more."""
     total = sum(observed.values())
-    seen = range(min(observed) - 50, max(observed) + 51)
-    counts, expected, rest = [], [], 1.0
-    for value in seen:
-        if total * pmf(value) >= 20:
-            counts.append(observed.get(value, 0))
-            expected.append(total * pmf(value))
-            rest -= pmf(value)
-    counts.append(total - sum(counts))
-    expected.append(max(total * rest, 1e-9))
-    if expected[-1] < 1:  # hardly any mass is left over: join it with a neighbour
-        counts[-2:], expected[-2:] = [counts[-2] + counts[-1]], [expected[-2] + expected[-1]]
-    if len(counts) == 1:
-        return 0.0
+    counts, expected = [0], [0.0]
+    for value in range(min(observed) - 50, max(observed) + 51):
+        if expected[-1] >= 30:
+            counts.append(0)
+            expected.append(0.0)
+        counts[-1] += observed.get(value, 0)
+        expected[-1] += total * pmf(value)
+    if len(expected) > 1 and expected[-1] < 30:
+        counts[-2:], expected[-2:] = [sum(counts[-2:])], [sum(expected[-2:])]
+    assert len(counts) > 1, "too few draws for a test"
+    expected[-1] += max(0.0, total - sum(expected))
     statistic = float(np.sum((np.array(counts) - np.array(expected)) ** 2 / np.array(expected)))
     return float(stats.chi2.sf(statistic, len(counts) - 1))
 

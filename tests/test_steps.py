@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from synth import steps
+from synth.approval import decide
 from synth.errors import (
     AttemptsExhausted,
     AwaitingApproval,
@@ -173,8 +174,11 @@ def test_what_never_started_comes_back_and_cannot_start_any_more(deployment: Dep
     before = run.ledger.balance(run.policy_name)
     freed = steps.settle(run)["never_started"]
     after = run.ledger.balance(run.policy_name)
-    assert "label_model" in freed and "validation" not in freed
-    assert after.total < before.total and after.reserved == 0 and after.spent > 0
+    assert "label_model" in freed
+    assert "validation" not in freed
+    assert after.total < before.total
+    assert after.reserved == 0
+    assert after.spent > 0
     with pytest.raises((ReservationReleased, TamperedArtifact)):
         steps.train(deployment.run())
 
@@ -215,10 +219,10 @@ def test_a_person_decides_and_only_about_this_artifact(tmp_path: Path) -> None:
     with pytest.raises(NotApproved, match="no approval"):
         steps.publish(run)
     with pytest.raises(NotApproved, match="not an approver"):
-        steps.decide(run, approved=True, by="mallory", reason="because")
+        decide(run, approved=True, by="mallory", reason="because")
     with pytest.raises(NotApproved, match="reason"):
-        steps.decide(run, approved=True, by="ada", reason=" ")
-    steps.decide(run, approved=True, by="ada", reason="checked")
+        decide(run, approved=True, by="ada", reason=" ")
+    decide(run, approved=True, by="ada", reason="checked")
     (run.workspace.root / "bundle" / "README.md").write_text("something else", encoding="utf-8")
     with pytest.raises(NotApproved, match="not the artifact"):
         steps.publish(run)
@@ -232,12 +236,12 @@ def test_a_refusal_is_final(tmp_path: Path) -> None:
     run = deployment.run(approval={"mode": "human"})
     with pytest.raises(AwaitingApproval):
         run_all(run)
-    steps.decide(run, approved=False, by="ada", reason="not now")
+    decide(run, approved=False, by="ada", reason="not now")
     for step in (steps.approve, steps.publish):
         with pytest.raises(NotApproved):
             step(run)
     with pytest.raises(SluiceError):
-        steps.decide(run, approved=True, by="ada", reason="after all")
+        decide(run, approved=True, by="ada", reason="after all")
 
 
 def test_a_contract_may_only_be_stricter_than_its_policy(deployment: Deployment) -> None:
@@ -374,7 +378,8 @@ def test_a_budget_that_is_used_up_refuses_before_any_look(tmp_path: Path) -> Non
             assert not run.workspace.exists("private/snapshot.parquet")
             break
         outcomes.append("released")
-    assert outcomes[-1] == "refused" and "released" in outcomes
+    assert outcomes[-1] == "refused"
+    assert "released" in outcomes
     balance = deployment.run().ledger.balance("people_policy")
     assert balance.total <= balance.capacity
 

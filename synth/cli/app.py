@@ -121,11 +121,11 @@ def decide(
     reason: Annotated[str, typer.Option(help="Why; kept in the ledger.")],
 ) -> None:
     """Approve or refuse the artifact of a run that waits; then go on with `sluice run FILE --run-id RUN_ID`."""
-    from synth import steps
+    from synth.approval import decide as enter_decision
     from synth.run import Run
 
     with reported(), Run(load_contract(file), run_id) as one:
-        steps.decide(one, approved=decision == "approve", by=by, reason=reason)
+        enter_decision(one, approved=decision == "approve", by=by, reason=reason)
         console.print(f"recorded: {decision} by {by}", highlight=False)
 
 

@@ -69,9 +69,7 @@ def show(name: Annotated[str | None, typer.Argument(help="By default all.")] = N
             table.add_column(heading, justify="left" if heading == "policy" else "right")
         for row in rows:
             shares = (f"{row[key]:.1%}" for key in ("spent_share", "reserved_share", "left_share"))
-            table.add_row(
-                row["policy"], f"ε={row['epsilon']:g}, δ={row['delta']:g}", *shares, str(row["releases"])
-            )
+            table.add_row(row["policy"], f"ε={row['epsilon']:g}, δ={row['delta']:g}", *shares, str(row["releases"]))
         console.print(table)
 
 

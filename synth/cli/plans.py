@@ -67,15 +67,11 @@ def show_plan(document: dict[str, Any]) -> None:
     claim.add_row("training branch, PLD", f"ε={document['epsilon']:.4f} at δ={document['delta']:g}")
     claim.add_row("holdout branch, PLD", f"ε={document['epsilon_holdout']:.4f} (its whole curve stays below)")
     claim.add_row("cross-check, Rényi DP", f"ε={document['epsilon_renyi']:.4f}")
-    claim.add_row(
-        f"if everything ran {document['max_attempts']} times", f"ε={document['epsilon_all_attempts']:.4f}"
-    )
+    claim.add_row(f"if everything ran {document['max_attempts']} times", f"ε={document['epsilon_all_attempts']:.4f}")
     policy = document["policy"]
     if policy:
         costs = ", ".join(f"{branch} {share:.1%}" for branch, share in policy["cost_share"].items())
-        claim.add_row(
-            f"policy {policy['name']}", f"ε={policy['epsilon']:g}, δ={policy['delta']:g} over all releases"
-        )
+        claim.add_row(f"policy {policy['name']}", f"ε={policy['epsilon']:g}, δ={policy['delta']:g} over all releases")
         claim.add_row("filter's cost", f"{costs} of the policy's budget (Rényi order {policy['filter_order']})")
         claim.add_row("used so far, left after", f"{policy['used_share']:.1%}, {policy['left_share_after']:.1%}")
         claim.add_row("such releases left", f"{policy['releases_left_at_this_rate']}")

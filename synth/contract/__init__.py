@@ -8,7 +8,6 @@ from synth.contract.models import (
     Policy,
     Quality,
     UnitColumn,
-    canonical_json,
 )
 from synth.contract.parse import (
     Fault,
@@ -33,7 +32,6 @@ __all__ = [
     "Policy",
     "Quality",
     "UnitColumn",
-    "canonical_json",
     "contract_faults",
     "contract_from_document",
     "load_contract",

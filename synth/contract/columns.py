@@ -100,8 +100,6 @@ class BooleanColumn(_Column):
     type: Literal["boolean"]
 
 
-Column = Annotated[
-    IntegerColumn | NumberColumn | CategoricalColumn | BooleanColumn, Field(discriminator="type")
-]
+Column = Annotated[IntegerColumn | NumberColumn | CategoricalColumn | BooleanColumn, Field(discriminator="type")]
 
 LATER_COLUMN_TYPES = ("date", "datetime", "timestamp", "text", "open_categorical", "identifier", "image")

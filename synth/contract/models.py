@@ -8,11 +8,11 @@ was computed from the data.
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from synth.canonical import canonical_json
 from synth.contract.columns import Column, Frozen
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")]
@@ -33,7 +33,10 @@ class Dataset(Frozen):
 
 
 class Source(Frozen):
-    """Where the private table lives: one Parquet or CSV file, by fsspec URI. ``${NAME}`` is read from the environment."""
+    """Where the private table lives: one Parquet or CSV file, by fsspec URI.
+
+    ``${NAME}`` in the URI is read from the environment.
+    """
 
     uri: Annotated[str, Field(min_length=1)]
     format: Literal["parquet", "csv"] | None = Field(None, description="By default the URI's suffix.")
@@ -96,7 +99,7 @@ class Expectation(Frozen):
     """A Great Expectations expectation on single rows, with the share of units that may violate it."""
 
     type: Annotated[str, Field(pattern=r"^expect_[a-z_]+$")]
-    kwargs: dict[str, Any] = {}
+    kwargs: dict[str, Any] = Field(default_factory=dict)
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @field_validator("kwargs")
@@ -244,8 +247,3 @@ class Policy(Frozen):
                 f"max_release_epsilon={self.max_release_epsilon:g} is above the total epsilon={self.epsilon:g}"
             )
         return self
-
-
-def canonical_json(value: Any) -> str:
-    """One text for one value: sorted keys, no spaces."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -117,15 +117,13 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if isinstance(key, list | dict | set):
                 raise yaml.constructor.ConstructorError(
                     None, None, "a key is a list or a mapping; expected a name", key_node.start_mark
                 )
             if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is given twice", key_node.start_mark
-                )
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -141,7 +139,7 @@ def _mapping(text: str, name: str) -> dict[str, Any]:
 
 
 def _finish(model: type[_Model], document: dict[str, Any], name: str, more: list[Fault]) -> _Model:
-    values, faults = _sections(model, document)
+    _values, faults = _sections(model, document)
     faults += more
     if not faults:
         return model.model_validate(document)

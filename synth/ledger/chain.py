@@ -49,9 +49,7 @@ class Chain:
         """The entries under ``keys``, by key."""
         return {entry.key: entry for entry in self._read(self._mine().where(table.c.key.in_(keys)))}
 
-    def append(
-        self, kind: str, key: str, run: str, payload: dict[str, Any], balance: Splits | None = None
-    ) -> Entry:
+    def append(self, kind: str, key: str, run: str, payload: dict[str, Any], balance: Splits | None = None) -> Entry:
         """Insert the next entry; without ``balance`` the last entry's is carried on."""
         last = self.last()
         draft = Entry(
@@ -61,11 +59,7 @@ class Chain:
             key=key,
             run=run,
             payload_text=canonical_json(payload),
-            balance_text=canonical_json(balance)
-            if balance is not None
-            else last.balance_text
-            if last
-            else "{}",
+            balance_text=canonical_json(balance) if balance is not None else last.balance_text if last else "{}",
             at=datetime.now(UTC).isoformat(timespec="microseconds"),
             previous=last.digest if last else "",
             digest="",

@@ -72,9 +72,7 @@ class Database:
             parsed = parsed.set(drivername="postgresql+psycopg")
         try:
             # A stricter default of the server would read a snapshot from before the lock was granted.
-            engine = create_engine(
-                parsed, poolclass=NullPool, hide_parameters=True, isolation_level="READ COMMITTED"
-            )
+            engine = create_engine(parsed, poolclass=NullPool, hide_parameters=True, isolation_level="READ COMMITTED")
         except ImportError:
             raise LedgerError(
                 "the driver of the ledger's database is not installed; install sluice-dp[postgres]"
@@ -203,6 +201,4 @@ def _alembic_config() -> Config:
 @cache
 def _revisions() -> tuple[frozenset[str], str]:
     script = ScriptDirectory.from_config(_alembic_config())
-    return frozenset(revision.revision for revision in script.walk_revisions()), str(
-        script.get_current_head()
-    )
+    return frozenset(revision.revision for revision in script.walk_revisions()), str(script.get_current_head())

@@ -20,6 +20,7 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
+from synth import canonical
 from synth.errors import LedgerError, PolicyError
 
 Splits = dict[str, dict[str, int]]
@@ -80,13 +81,12 @@ class Entry:
 
 
 def canonical_json(value: object) -> str:
-    """One text for one value: sorted keys, no spaces, ASCII, no NaN.
+    """The canonical text of a payload.
 
-    >>> canonical_json({"b": 1, "a": ("x",)})
-    '{"a":["x"],"b":1}'
+    :raises LedgerError: if it is not JSON.
     """
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+        return canonical.canonical_json(value)
     except (TypeError, ValueError):
         raise LedgerError(
             "a ledger payload must be JSON: text, finite numbers, true, false, null, lists, and mappings "
@@ -120,8 +120,7 @@ def mechanism_name(mechanism: str) -> str:
         or ":" in mechanism
     ):
         raise LedgerError(
-            f"mechanism {mechanism!r} is not accepted: between 1 and 200 printable characters, none of them "
-            "':'"
+            f"mechanism {mechanism!r} is not accepted: between 1 and 200 printable characters, none of them ':'"
         )
     return mechanism
 
@@ -145,7 +144,6 @@ def fact_key(run: str, kind: str, suffix: str = "") -> str:
         raise LedgerError(f"kind {kind!r} is not a recorded fact: one of {', '.join(FACTS)}")
     if not isinstance(suffix, str) or not _SUFFIX.fullmatch(suffix) or suffix in (*FACTS, "reserve"):
         raise LedgerError(
-            f"suffix {suffix!r} is not accepted: up to 100 letters, digits, '.', '_' and '-', and not "
-            "itself a kind"
+            f"suffix {suffix!r} is not accepted: up to 100 letters, digits, '.', '_' and '-', and not itself a kind"
         )
     return f"{run_name(run)}:{kind}" + (f":{suffix}" if suffix else "")

@@ -168,9 +168,7 @@ class Ledger:
 
     # Facts
 
-    def record(
-        self, policy: str, run: str, kind: str, payload: Mapping[str, Any], *, suffix: str = ""
-    ) -> Entry:
+    def record(self, policy: str, run: str, kind: str, payload: Mapping[str, Any], *, suffix: str = "") -> Entry:
         """Record a fact of a run: a gate's verdict, a decision, a publication.
 
         :param suffix: tells apart facts of one kind, where a run has several.

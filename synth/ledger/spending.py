@@ -32,9 +32,7 @@ def reservation_payload(
 ) -> dict[str, Any]:
     """The payload of a reservation, if it is acceptable."""
     if type(max_attempts) is not int or not 1 <= max_attempts <= MOST_ATTEMPTS:
-        raise LedgerError(
-            f"max_attempts {max_attempts!r} is not accepted: a whole number from 1 to {MOST_ATTEMPTS}"
-        )
+        raise LedgerError(f"max_attempts {max_attempts!r} is not accepted: a whole number from 1 to {MOST_ATTEMPTS}")
     if not plan_digest or not split_id:
         raise LedgerError("a reservation needs a plan_digest and a split_id, neither of them empty")
     return {
@@ -69,8 +67,7 @@ def begin(chain: Chain, run: str, mechanism: str, plan_digest: str) -> int:
     reserved = chain.find(keys.reserve_key(run))
     if reserved is None:
         raise NotReserved(
-            f"run {run!r} has no reservation under policy {chain.policy!r}; reserve its plan before "
-            "anything reads rows"
+            f"run {run!r} has no reservation under policy {chain.policy!r}; reserve its plan before anything reads rows"
         )
     _require_plan(reserved, plan_digest)
     charge = _charge(reserved, mechanism)

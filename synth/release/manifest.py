@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from synth.contract import canonical_json
+from synth.canonical import canonical_json
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1

@@ -51,7 +51,9 @@ def adult_is_there() -> bool:
     if folder and (Path(folder) / "tabular" / "adult_train.parquet").exists():
         os.environ["SLUICE_DATA"] = str(Path(folder).resolve())
         return True
-    console.print("[bold yellow]SKIPPED: adult[/] - SLUICE_DATA does not name a folder that holds tabular/adult_*.parquet")
+    console.print(
+        "[bold yellow]SKIPPED: adult[/] - SLUICE_DATA does not name a folder that holds tabular/adult_*.parquet"
+    )
     return False
 
 

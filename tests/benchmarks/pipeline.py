@@ -47,7 +47,7 @@ def through_airflow(data: DataSet, folder: Path) -> dict[str, float]:
 def _airflow(folder: Path, *arguments: str) -> None:
     log = folder / "airflow.log"
     with log.open("ab") as file:
-        done = subprocess.run(  # noqa: S603 - this interpreter, and arguments from this file
+        done = subprocess.run(
             [sys.executable, "-m", "airflow", *arguments], stdout=file, stderr=subprocess.STDOUT, check=False
         )
     if done.returncode:

@@ -55,11 +55,14 @@ def test_the_json_schema_describes_the_contract(sluice: Sluice, tmp_path: Path) 
 def test_a_plan_touches_no_data_and_says_what_is_left(sluice: Sluice, tmp_path: Path) -> None:
     (tmp_path / "people.csv").unlink()
     unregistered = json.loads(sluice("plan", tmp_path / "contract.yaml", "--json").stdout)
-    assert unregistered["policy"] is None and "register" in unregistered["note"]
+    assert unregistered["policy"] is None
+    assert "register" in unregistered["note"]
     assert sluice("budget", "register", tmp_path / "policy.yaml", "--by", "officer").exit_code == 0
     plan = json.loads(sluice("plan", tmp_path / "contract.yaml", "--json").stdout)
-    assert 3.8 < plan["epsilon"] <= 4.0 and plan["epsilon_holdout"] <= plan["epsilon"] <= plan["epsilon_renyi"]
-    assert plan["policy"]["used_share"] == 0 and plan["policy"]["releases_left_at_this_rate"] >= 1
+    assert 3.8 < plan["epsilon"] <= 4.0
+    assert plan["epsilon_holdout"] <= plan["epsilon"] <= plan["epsilon_renyi"]
+    assert plan["policy"]["used_share"] == 0
+    assert plan["policy"]["releases_left_at_this_rate"] >= 1
     shown = sluice("plan", tmp_path / "contract.yaml").stdout
     for mechanism in plan["mechanisms"]:
         assert mechanism["name"] in shown
@@ -72,11 +75,15 @@ def test_a_run_ends_in_a_release_that_verifies_and_shows_in_the_budget(sluice: S
     facts = json.loads(result.stdout)
     uri = facts["publish"]["uri"]
     verified = json.loads(sluice("verify", uri, "--json").stdout)
-    assert verified["ok"] and verified["problems"] == []
+    assert verified["ok"]
+    assert verified["problems"] == []
     (policy,) = json.loads(sluice("budget", "show", "--json").stdout)
-    assert policy["releases"] == 1 and policy["spent_share"] > 0 and policy["reserved_share"] == 0
+    assert policy["releases"] == 1
+    assert policy["spent_share"] > 0
+    assert policy["reserved_share"] == 0
     (entry,) = json.loads(sluice("budget", "history", "people_policy", "--json").stdout)
-    assert entry["state"] == "published" and entry["release"]["uri"] == uri
+    assert entry["state"] == "published"
+    assert entry["release"]["uri"] == uri
     assert "published" in sluice("budget", "history", "people_policy").stdout
     assert sluice("budget", "verify", "people_policy").exit_code == 0
     part = next((Path(uri.removeprefix("file://")) / "data").iterdir())
@@ -98,7 +105,8 @@ def test_a_person_decides_between_two_calls_of_run(sluice: Sluice, tmp_path: Pat
     (tmp_path / "contract.yaml").write_text(yaml.safe_dump(contract, sort_keys=False))
     assert sluice("budget", "register", tmp_path / "policy.yaml").exit_code == 0
     waiting = sluice("run", tmp_path / "contract.yaml", "--run-id", "first")
-    assert waiting.exit_code == 3 and "ada" in waiting.stderr
+    assert waiting.exit_code == 3
+    assert "ada" in waiting.stderr
     assert not (tmp_path / "bucket").exists()
     decided = sluice("decide", tmp_path / "contract.yaml", "first", "approve", "--by", "ada", "--reason", "checked")
     assert decided.exit_code == 0, decided.stderr

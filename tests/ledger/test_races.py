@@ -103,9 +103,7 @@ def test_threads_that_register_policies_for_one_source_leave_it_with_one_policy(
 
 
 @pytest.mark.parametrize("attempt", range(5))
-def test_a_mechanism_is_either_started_or_freed_and_never_both(
-    ledger: Ledger, reserve: Reserve, attempt: int
-) -> None:
+def test_a_mechanism_is_either_started_or_freed_and_never_both(ledger: Ledger, reserve: Reserve, attempt: int) -> None:
     reserve("run", charges=[Charge("m", ("train",), 100)])
 
     def worker(number: int) -> str:

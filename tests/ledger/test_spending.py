@@ -23,9 +23,7 @@ def test_a_release_costs_the_worse_of_its_two_branches(ledger: Ledger, reserve: 
     assert ledger.balance("patients") == Balance(CAPACITY, spent=0, reserved=250, left=750, by_split=by_split)
 
 
-def test_branches_add_up_over_releases_before_the_worse_one_is_taken(
-    ledger: Ledger, reserve: Reserve
-) -> None:
+def test_branches_add_up_over_releases_before_the_worse_one_is_taken(ledger: Ledger, reserve: Reserve) -> None:
     reserve("one", charges=[Charge("m", ("train",), 300)])
     reserve("two", charges=[Charge("m", ("holdout",), 200)])
     assert ledger.balance("patients").total == 300
@@ -184,16 +182,12 @@ def test_another_attempt_needs_budget_too(ledger: Ledger, reserve: Reserve) -> N
     reserve("run")
     reserve("other", charges=[Charge("m", ("train",), 600)])
     ledger.begin("patients", "run", "training", plan_digest="plan-1")
-    with pytest.raises(
-        BudgetExceeded, match=r"attempt 2 of mechanism 'training'.* asked 20\.00 %, left 15\.00 %"
-    ):
+    with pytest.raises(BudgetExceeded, match=r"attempt 2 of mechanism 'training'.* asked 20\.00 %, left 15\.00 %"):
         ledger.begin("patients", "run", "training", plan_digest="plan-1")
     assert ledger.attempts("patients", "run")["training"] == 1
 
 
-def test_a_commit_is_recorded_once_and_only_for_an_attempt_that_started(
-    ledger: Ledger, reserve: Reserve
-) -> None:
+def test_a_commit_is_recorded_once_and_only_for_an_attempt_that_started(ledger: Ledger, reserve: Reserve) -> None:
     reserve("run")
     with pytest.raises(NotReserved, match="never started"):
         ledger.commit("patients", "run", "training", 1)

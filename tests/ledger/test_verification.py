@@ -68,9 +68,7 @@ def test_an_untouched_ledger_verifies_and_hands_out_its_last_entry(spent: Ledger
 
 @pytest.mark.parametrize("column", COLUMNS.removeprefix("policy, ").split(", "))
 @pytest.mark.parametrize("sequence", [1, 4, 8])
-def test_an_edit_of_any_column_is_found_at_its_entry(
-    spent: Ledger, path: Path, column: str, sequence: int
-) -> None:
+def test_an_edit_of_any_column_is_found_at_its_entry(spent: Ledger, path: Path, column: str, sequence: int) -> None:
     value = "99" if column == "sequence" else "'{\"forged\":1}'"
     with tampering(path) as connection:
         connection.execute(f"UPDATE entries SET {column} = {value} WHERE sequence = {sequence}")
@@ -144,9 +142,7 @@ def test_a_consistent_rewrite_is_found_by_a_digest_noted_elsewhere(spent: Ledger
         spent.verify("patients", anchors={8: history[-1].digest})
 
 
-def test_an_edit_that_recomputes_its_own_digest_breaks_the_link_to_the_next(
-    spent: Ledger, path: Path
-) -> None:
+def test_an_edit_that_recomputes_its_own_digest_breaks_the_link_to_the_next(spent: Ledger, path: Path) -> None:
     edited = replace(spent.entries("patients")[6], payload_text='{"forged":1}')
     with tampering(path) as connection:
         connection.execute(
@@ -178,9 +174,7 @@ def test_no_whole_chain_can_both_free_and_start_a_mechanism(spent: Ledger, first
 @pytest.mark.parametrize("sequence", [1, 2, 8])
 def test_nothing_is_decided_on_an_edited_entry(spent: Ledger, path: Path, sequence: int) -> None:
     with tampering(path) as connection:
-        connection.execute(
-            f"UPDATE entries SET balance = '{{}}', payload = '{{}}' WHERE sequence = {sequence}"
-        )
+        connection.execute(f"UPDATE entries SET balance = '{{}}', payload = '{{}}' WHERE sequence = {sequence}")
     with pytest.raises(TamperedArtifact, match=f"entry {sequence} "):
         spent.begin("patients", "one", "training", plan_digest="plan-1")
 

@@ -1,4 +1,7 @@
-"""Certified DPDSyn: what a finished model draws, how it is calibrated, and that odd tables do not break it."""
+"""Certified DPDSyn: what a finished model draws, how it is calibrated, and that odd tables do not break it.
+
+Models are fitted with real noise. Tolerances are more than twice the largest deviation seen in forty fits.
+"""
 
 from __future__ import annotations
 
@@ -118,7 +121,7 @@ def test_labels_follow_features_as_they_do_in_the_private_table(fitted: Any) -> 
     for low, high in ((0, 25), (40, 60), (75, 99)):
         ages = schema["age"].representatives[codes[:, 0]]
         private = labels[(ages >= low) & (ages <= high)].mean()
-        assert frame.loc[frame["age"].between(low, high), "ill"].mean() == pytest.approx(private, abs=0.2)
+        assert frame.loc[frame["age"].between(low, high), "ill"].mean() == pytest.approx(private, abs=0.25)
 
 
 def test_probabilities_have_the_label_share_on_private_rows(fitted: Any) -> None:
@@ -126,7 +129,7 @@ def test_probabilities_have_the_label_share_on_private_rows(fitted: Any) -> None
     released = model.distributions[schema.target_index]
     labels = codes[:, schema.target_index]
     assert released[1] == pytest.approx((labels == 1).mean(), abs=0.06)
-    assert model.probabilities(codes)[:, 1].mean() == pytest.approx(released[1], abs=0.06)
+    assert model.probabilities(codes)[:, 1].mean() == pytest.approx(released[1], abs=0.1)
 
 
 def test_argmax_gives_each_row_its_likeliest_label() -> None:
@@ -142,7 +145,7 @@ def test_sampled_labels_follow_the_probabilities(fitted: Any) -> None:
     labels = codes[:, schema.target_index]
     for low, high in ((0.0, 0.4), (0.4, 0.6), (0.6, 1.0)):
         among = (probability >= low) & (probability < high)
-        assert labels[among].mean() == pytest.approx(probability[among].mean(), abs=0.03)
+        assert labels[among].mean() == pytest.approx(probability[among].mean(), abs=0.06)
 
 
 def test_more_than_two_classes_work() -> None:
@@ -151,7 +154,7 @@ def test_more_than_two_classes_work() -> None:
     assert set(frame["tier"].unique()) == {1, 2, 3}
     share = np.bincount(next(model.codes(3000, 1))[0][:, schema.target_index], minlength=3) / 3000
     expected = model.probabilities(next(model.codes(3000, 1))[0]).mean(axis=0)
-    np.testing.assert_allclose(share, expected, atol=0.01)
+    np.testing.assert_allclose(share, expected, atol=0.03)
     assert (
         frame.loc[frame["age"] > 80, "tier"].astype(int).mean()
         > frame.loc[frame["age"] < 20, "tier"].astype(int).mean()

@@ -12,9 +12,7 @@ from synth.schema import Codes, Schema
 Probabilities = npt.NDArray[np.float64]
 
 
-def estimate_distributions(
-    schema: Schema, noisy: Sequence[npt.NDArray[np.int64]]
-) -> tuple[list[Probabilities], float]:
+def estimate_distributions(schema: Schema, noisy: Sequence[npt.NDArray[np.int64]]) -> tuple[list[Probabilities], float]:
     """A distribution over each column's codes, and the estimated number of rows.
 
     Every column's counts add up to the same unknown number of rows, so its estimate is their mean. Null gets no mass

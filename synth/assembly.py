@@ -1,0 +1,127 @@
+"""What a release says about itself, gathered from a run's workspace and the ledger.
+
+Reads outputs of charged mechanisms, public facts and the ledger; never private rows.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from synth import __version__, validation
+from synth.accounting import epsilon
+from synth.events import Event, event_from_document
+from synth.plan import HOLDOUT, TRAIN
+from synth.quality.results import Judgement, Measurement
+from synth.release.facts import BudgetFacts, ReleaseFacts
+from synth.run import Run
+from synth.schema import Codes
+
+
+def synthetic_frames(run: Run) -> Iterator[pd.DataFrame]:
+    """The released rows in chunks, as `generate` left them."""
+    for part in range(run.workspace.read_json("public/generation.json")["parts"]):
+        yield run.workspace.read_frame(f"dp/rows-{part:06d}.parquet")
+
+
+def parsed_and_codes(run: Run, frame: pd.DataFrame) -> tuple[pd.DataFrame, Codes]:
+    """Released rows through the same door as private ones."""
+    parsed = run.schema.parse(pa.Table.from_pandas(frame, preserve_index=False))
+    return parsed, run.schema.encode(parsed)
+
+
+def distributions(run: Run) -> list[npt.NDArray[np.float64]]:
+    """The released marginals of the model, one a column."""
+    sizes = np.cumsum([column.size for column in run.schema.columns])[:-1]
+    return np.split(run.workspace.read_arrays("dp/model.npz")["distributions"], sizes)
+
+
+def release_facts(run: Run, measurements: tuple[Measurement, ...]) -> ReleaseFacts:
+    """Everything that the release says about itself."""
+    workspace, plan, schema = run.workspace, run.plan, run.schema
+    if not workspace.exists("public/release.json"):
+        now = datetime.now(UTC)
+        version = f"{now:%Y%m%d}-{secrets.token_hex(6)}"
+        workspace.write_json(
+            "public/release.json", {"version": version, "created_at": now.isoformat(timespec="seconds")}
+        )
+    release = workspace.read_json("public/release.json")
+    validation_event = plan.counts("validation")
+    noisy = workspace.read_arrays("dp/validation.npz")["counts"]
+    sizes = np.cumsum([column.size for column in schema.columns])[:-1]
+    marginals = np.split(workspace.read_arrays("dp/marginals.npz")["counts"], sizes)
+    synthetic = [np.zeros(column.size, np.int64) for column in schema.columns]
+    for frame in synthetic_frames(run):
+        codes = parsed_and_codes(run, frame)[1]
+        for i, column in enumerate(schema.columns):
+            synthetic[i] += np.bincount(codes[:, i], minlength=column.size)
+    model = workspace.read_arrays("dp/model.npz")
+    judgements: tuple[Judgement, ...] = validation.judge(noisy, run.contract, validation_event)
+    generation = workspace.read_json("public/generation.json")
+    return ReleaseFacts(
+        contract=run.contract,
+        schema=schema,
+        plan=plan,
+        version=release["version"],
+        created_at=release["created_at"],
+        code_version=__version__,
+        rows=run.contract.rows,
+        sampling_seed=generation["seed"],
+        budget=_budget_facts(run),
+        judgements=judgements,
+        measurements=measurements,
+        units_estimate=(int(noisy[0]), validation_event.sigma),
+        marginals=dict(zip(schema.names, marginals, strict=True)),
+        marginal_sigma=plan.counts("marginals").sigma,
+        distributions=dict(zip(schema.names, distributions(run), strict=True)),
+        synthetic_counts=dict(zip(schema.names, synthetic, strict=True)),
+        method_facts={"temperature": float(model["temperature"])},
+    )
+
+
+def _budget_facts(run: Run) -> BudgetFacts:
+    """From the ledger, written once so that a rebuilt folder says the same."""
+    if not run.workspace.exists("public/budget.json"):
+        policy = run.registered.policy
+        attempts = run.ledger.attempts(run.policy_name, run.name)
+        balance = run.ledger.balance(run.policy_name)
+        run.workspace.write_json(
+            "public/budget.json",
+            {
+                "policy": policy.name,
+                "policy_epsilon": policy.epsilon,
+                "policy_delta": policy.delta,
+                "epsilon_release": run.plan.charged_epsilon(attempts),
+                "epsilon_all_releases": epsilon_of_policy(run),
+                "share_spent": balance.total / balance.capacity,
+                "attempts": attempts,
+                "filter_order": run.registered.filter.order,
+            },
+        )
+    return BudgetFacts(**run.workspace.read_json("public/budget.json"))
+
+
+def epsilon_of_policy(run: Run) -> float:
+    """ε at the policy's δ, by PLD, of every mechanism that was started under the policy.
+
+    Per split the worse branch; splits are composed, because a person may be in either branch of each.
+    """
+    ledger, policy = run.ledger, run.registered.policy
+    worst: list[Event] = []
+    by_split: dict[str, dict[str, list[Event]]] = {}
+    for summary in ledger.runs(policy.name):
+        attempts = ledger.attempts(policy.name, summary.run)
+        branches = by_split.setdefault(summary.split_id, {TRAIN: [], HOLDOUT: []})
+        for mechanism in summary.details["plan"]["mechanisms"]:
+            event = event_from_document(mechanism["event"])
+            for branch in mechanism["branches"]:
+                branches[branch] += [event] * attempts[mechanism["name"]]
+    for branches in by_split.values():
+        worst += max(branches.values(), key=lambda events: epsilon(list(events), policy.delta))
+    return epsilon(worst, policy.delta)
