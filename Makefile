@@ -10,7 +10,7 @@ TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 COMPOSE := docker/compose.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench-pipeline docker-lint clean
+.PHONY: help install demo test lint format bench-pipeline bench-adult docker-lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,8 +33,11 @@ format: $(STAMP) ## format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench-pipeline: $(STAMP) ## time the steps of a release
+bench-pipeline: $(STAMP) ## time the steps of a release, bare and through Airflow -> build/bench/pipeline.json
 	$(BIN)/python -m tests.benchmarks.pipeline
+
+bench-adult: $(STAMP) ## what a release of Adult teaches (needs SLUICE_DATA) -> build/bench/adult.json
+	$(BIN)/python -m tests.benchmarks.adult
 
 docker-lint: $(STAMP) ## check docker/ as far as that goes without a container engine
 	@if [ -x $(BIN)/hadolint ]; then set -x; $(BIN)/hadolint docker/Dockerfile; \

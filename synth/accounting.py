@@ -36,6 +36,11 @@ def _event_pld(event: Event, interval: float) -> PrivacyLossDistribution:
 
 def compose(events: Sequence[Event], interval: float = FINE_INTERVAL) -> PrivacyLossDistribution:
     """The privacy loss distribution of all events together."""
+    return _compose(tuple(events), interval)
+
+
+@lru_cache(maxsize=256)
+def _compose(events: tuple[Event, ...], interval: float) -> PrivacyLossDistribution:
     total = privacy_loss_distribution.identity(interval)
     for event in events:
         total = total.compose(_event_pld(event, interval))
@@ -44,12 +49,7 @@ def compose(events: Sequence[Event], interval: float = FINE_INTERVAL) -> Privacy
 
 def epsilon(events: Sequence[Event], delta: float, interval: float = FINE_INTERVAL) -> float:
     """Smallest ε, rounded up, for which the composition of the events is (ε, δ)-DP."""
-    return _epsilon(tuple(events), delta, interval) if events else 0.0
-
-
-@lru_cache(maxsize=512)
-def _epsilon(events: tuple[Event, ...], delta: float, interval: float) -> float:
-    return float(compose(events, interval).get_epsilon_for_delta(delta))
+    return float(compose(events, interval).get_epsilon_for_delta(delta)) if events else 0.0
 
 
 def epsilon_by_renyi(events: Sequence[Event], delta: float) -> float:

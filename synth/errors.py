@@ -7,6 +7,8 @@ same step again can help: infrastructure may come back, a refused budget or a fa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class SluiceError(Exception):
     """Base of all errors raised on purpose."""
@@ -15,7 +17,14 @@ class SluiceError(Exception):
 
 
 class ContractError(SluiceError):
-    """The share contract or a policy document is not acceptable; the text holds every fault found."""
+    """The share contract or a policy document is not acceptable; the text holds every fault found.
+
+    :ivar faults: the same faults one by one, where a document was parsed: each has path, given and problem.
+    """
+
+    def __init__(self, text: str, faults: Sequence[object] = ()) -> None:
+        super().__init__(text)
+        self.faults = tuple(faults)
 
 
 class NotSupportedYet(ContractError):

@@ -32,7 +32,7 @@ from synth.workspace import Workspace
 
 
 def plan_release(contract: Contract, holdout_fraction: float) -> ReleasePlan:
-    """The plan of a contract: public facts only. Cost: about a second."""
+    """The plan of a contract: public facts only. Cost: seconds of accounting, whatever the data."""
     schema = Schema.from_contract(contract)
     train_units = contract.privacy.approximate_units * (1 - holdout_fraction)
     method = synthesizer(contract.method.name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +16,7 @@ from synth import __version__
 from synth.cli import budget
 from synth.cli.output import AsJson, console, errors, print_json, reported
 from synth.contract import Contract, load_contract
-from synth.errors import SluiceError
+from synth.errors import ContractError, SluiceError
 
 app = typer.Typer(
     name="sluice",
@@ -47,7 +49,13 @@ def main(
 def check_contract(file: ContractFile, as_json: AsJson = False) -> None:
     """Report every fault of a contract, without touching data."""
     with reported():
-        contract = load_contract(file)
+        try:
+            contract = load_contract(file)
+        except ContractError as error:
+            if as_json:
+                faults: Sequence[Any] = error.faults
+                print_json({"ok": False, "faults": [asdict(fault) for fault in faults]})
+            raise
         if as_json:
             print_json({"ok": True, "dataset": contract.dataset.name, "digest": contract.digest()})
             return
@@ -146,8 +154,6 @@ def settle(
 @app.command()
 def verify(uri: Annotated[str, typer.Argument(help="A release folder.")], as_json: AsJson = False) -> None:
     """Check a release's files, schema and statement, recompute its ε, and print the claim."""
-    from dataclasses import asdict
-
     from synth.release.verify import verify_release
 
     with reported():

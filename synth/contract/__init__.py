@@ -11,7 +11,6 @@ from synth.contract.models import (
 )
 from synth.contract.parse import (
     Fault,
-    contract_faults,
     contract_from_document,
     load_contract,
     load_policy,
@@ -32,7 +31,6 @@ __all__ = [
     "Policy",
     "Quality",
     "UnitColumn",
-    "contract_faults",
     "contract_from_document",
     "load_contract",
     "load_policy",

@@ -79,11 +79,6 @@ def contract_from_document(document: dict[str, Any], name: str = "contract") -> 
     return _finish(Contract, document, name, list(_between_sections(document)))
 
 
-def contract_faults(document: dict[str, Any]) -> list[Fault]:
-    """Every fault of a document, none if it is a contract."""
-    return _sections(Contract, document)[1] + list(_between_sections(document))
-
-
 def resolve_uri(uri: str) -> str:
     """A URI with ``${NAME}`` read from the environment and local paths made absolute, so that one place has one name.
 
@@ -145,7 +140,7 @@ def _finish(model: type[_Model], document: dict[str, Any], name: str, more: list
         return model.model_validate(document)
     lines = [f"{name}: {len(faults)} fault{'s' if len(faults) > 1 else ''}", *(f"  - {fault}" for fault in faults)]
     kind = NotSupportedYet if all(fault.later for fault in faults) else ContractError
-    raise kind("\n".join(lines))
+    raise kind("\n".join(lines), faults)
 
 
 def _sections(model: type[BaseModel], document: dict[str, Any]) -> tuple[dict[str, Any], list[Fault]]:

@@ -46,6 +46,15 @@ def test_every_fault_of_a_contract_is_in_one_report(sluice: Sluice, tmp_path: Pa
     assert result.stdout == ""
 
 
+def test_a_script_gets_the_faults_as_json(sluice: Sluice, tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text(yaml.safe_dump(contract_document(tmp_path, rows=0)))
+    result = sluice("contract", "check", tmp_path / "broken.yaml", "--json")
+    assert result.exit_code == 1
+    (fault,) = json.loads(result.stdout)["faults"]
+    assert fault["path"] == "rows"
+    assert fault["given"] == "0"
+
+
 def test_the_json_schema_describes_the_contract(sluice: Sluice, tmp_path: Path) -> None:
     schema = json.loads(sluice("contract", "schema").stdout)
     assert {"dataset", "privacy", "schema", "task"} <= set(schema["required"])

@@ -10,7 +10,6 @@ import pytest
 import yaml
 
 from synth.contract import (
-    contract_faults,
     contract_from_document,
     load_contract,
     load_policy,
@@ -194,10 +193,10 @@ def test_a_missing_file_is_a_contract_error(tmp_path: Path) -> None:
         load_contract(tmp_path / "latin.yaml")
 
 
-def test_faults_are_listed_without_raising() -> None:
-    assert contract_faults(document()) == []
-    (fault,) = contract_faults(document({"rows": 0}))
-    assert fault.path == "rows"
+def test_an_error_carries_its_faults_one_by_one() -> None:
+    with pytest.raises(ContractError) as caught:
+        contract_from_document(document({"rows": 0}))
+    assert [getattr(fault, "path", None) for fault in caught.value.faults] == ["rows"]
 
 
 def test_a_contract_survives_json_and_keeps_its_digest() -> None:

@@ -140,7 +140,7 @@ def test_a_cleared_task_returns_what_was_committed_and_starts_nothing(in_world: 
     run_id = in_world.run_ids("share_people")[0]
     context: Any = {"run_id": run_id, "params": TRIGGER}
     before = starts("people_policy", f"people/{run_id}")
-    assert sorted(before) == sorted(in_world.xcoms("share_people")["train"]["mechanisms"])
+    assert set(before) > set(in_world.xcoms("share_people")["train"]["mechanisms"]) >= {"marginals", "label_model"}
     for operator in (ValidateOperator, TrainOperator, CheckOperator, SettleOperator):
         task = operator.__name__.removesuffix("Operator").lower()
         facts = operator(task_id=task, document=document(in_world, "people")).execute(context)
