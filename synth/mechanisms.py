@@ -62,11 +62,12 @@ def noisy_counts(masks: npt.NDArray[np.bool_], event: DiscreteGaussian) -> Count
     return noisy_integers(masks.sum(axis=0), event.sigma)
 
 
-def noisy_scalar(value: int, event: DiscreteGaussian) -> int:
-    """One integer statistic with noise; the caller shows that a unit moves it by at most ``event.sensitivity``."""
-    if event.compositions != 1:
-        raise ValueError(f"Expected compositions=1 for one statistic, given {event.compositions}.")
-    return int(noisy_integers([value], event.sigma)[0])
+def noisy_statistics(values: npt.ArrayLike, event: DiscreteGaussian) -> Counts:
+    """Integer statistics with noise, same shape; the caller shows that a unit moves each by at most the sensitivity."""
+    exact = np.asarray(values, dtype=np.int64)
+    if event.compositions != exact.size:
+        raise ValueError(f"Expected one composition a statistic, given {event.compositions} for {exact.size}.")
+    return noisy_integers(exact, event.sigma)
 
 
 def _require(event: DiscreteGaussian, *, compositions: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from synth import mechanisms
 from synth.events import DiscreteGaussian
-from synth.mechanisms import noisy_counts, noisy_histogram, noisy_integers, noisy_marginals, noisy_scalar
+from synth.mechanisms import noisy_counts, noisy_histogram, noisy_integers, noisy_marginals, noisy_statistics
 from tests.chance import ALPHA, discrete_gaussian_pmf, histogram_p
 
 Noise = Callable[[npt.ArrayLike, float], npt.NDArray[np.int64]]
@@ -98,7 +98,7 @@ def test_what_is_counted() -> None:
     assert [counts.tolist() for counts in marginals] == [[1, 0, 2], [1, 2]]
     masks = np.array([[True, False], [True, True]])
     assert noisy_counts(masks, DiscreteGaussian(1.0, 1, 2)).tolist() == [2, 1]
-    assert noisy_scalar(7, DiscreteGaussian(1.0, 90)) == 7
+    assert noisy_statistics([7, -2], DiscreteGaussian(1.0, 90, 2)).tolist() == [7, -2]
 
 
 @pytest.mark.usefixtures("exact")
@@ -127,7 +127,7 @@ def test_an_empty_branch_is_counted_with_noise() -> None:
         lambda: noisy_marginals(CODES, [3, 2], DiscreteGaussian(1.0)),
         lambda: noisy_marginals(CODES, [3, 2], DiscreteGaussian(1.0, 1, 3)),
         lambda: noisy_counts(np.zeros((3, 4), bool), DiscreteGaussian(1.0, 1, 3)),
-        lambda: noisy_scalar(1, DiscreteGaussian(1.0, 5, 2)),
+        lambda: noisy_statistics([1], DiscreteGaussian(1.0, 5, 2)),
     ],
 )
 def test_an_event_that_does_not_describe_the_release_is_refused(release: Callable[[], object]) -> None:
@@ -136,7 +136,7 @@ def test_an_event_that_does_not_describe_the_release_is_refused(release: Callabl
 
 
 @pytest.mark.statistical
-@pytest.mark.parametrize("release", ["histogram", "marginals", "counts", "scalar"])
+@pytest.mark.parametrize("release", ["histogram", "marginals", "counts", "statistics"])
 def test_each_release_adds_exactly_its_events_noise(release: str) -> None:
     """Chi-square against sigma 2.5; fails once in a million runs."""
     sigma, times = 2.5, 400
@@ -146,7 +146,7 @@ def test_each_release_adds_exactly_its_events_noise(release: str) -> None:
         "histogram": lambda: noisy_histogram(nobody[:, 0], 40, event),
         "marginals": lambda: np.concatenate(noisy_marginals(nobody, [3] * 40, joint)),
         "counts": lambda: noisy_counts(np.zeros((0, 40), bool), joint),
-        "scalar": lambda: [noisy_scalar(0, DiscreteGaussian(sigma, 9)) for _ in range(10)],
+        "statistics": lambda: noisy_statistics(np.zeros(10), DiscreteGaussian(sigma, 9, 10)),
     }
     sample = Counter(int(value) for _ in range(times) for value in np.asarray(draws[release]()))
     assert histogram_p(sample, discrete_gaussian_pmf(sigma)) >= ALPHA

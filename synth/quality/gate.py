@@ -4,10 +4,11 @@
 each holdout unit; the histogram of (first right?, second right?) is released. A unit moves one of four cells by one:
 one integer query of sensitivity 1 gives both accuracies and their denominator.
 
-*Pairs.* For all pairs of columns the release's two-way shares s, times the noisy number n of holdout units (already
-released), are compared with the holdout's counts h: the sum over pairs and cells of ``|R h - round(R n s)|`` with a
-public resolution R. A unit moves one cell of each pair by one, so the sum moves by at most R times the number of
-pairs. Divided by ``2 R n pairs`` it is the mean two-way total variation distance.
+*Pairs.* For each pair of columns the release's two-way shares s, times the noisy number n of holdout units (already
+released), are compared with the holdout's counts h: the sum over cells of ``|R h - round(R n s)|`` with a public
+resolution R. A unit moves one cell of each pair by one, so each pair's sum moves by at most R: as many integer queries
+of sensitivity R as there are pairs. Divided by ``2 R n`` they are total variation distances; their mean has the noise
+that the mean alone would have for the same cost.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ import numpy.typing as npt
 
 from synth.contract import Contract
 from synth.events import DiscreteGaussian
-from synth.mechanisms import noisy_histogram, noisy_scalar
+from synth.mechanisms import noisy_histogram, noisy_statistics
 from synth.methods.base import RunOnce
 from synth.plan import HOLDOUT, Demand, ReleasePlan, integer_queries
 from synth.quality.learners import Learner
 from synth.quality.results import Measurement
 from synth.schema import Codes, Schema
 
-_RESOLUTION = 4
+_RESOLUTION = 16
 _GROUPS = 8  # per column: pair tables of 64 cells keep the sampling floor low on small holdouts
 _Z95 = 1.96
 
@@ -49,8 +50,8 @@ def demands(schema: Schema) -> Sequence[Demand]:
             "gate_pairs",
             (HOLDOUT,),
             0.5,
-            integer_queries(DiscreteGaussian(1.0, _RESOLUTION * pairs)),
-            "the summed distance of all two-way tables",
+            integer_queries(DiscreteGaussian(1.0, _RESOLUTION, pairs)),
+            "the distance of every two-way table",
             {"pairs": pairs, "resolution": _RESOLUTION},
         ),
     )
@@ -88,10 +89,10 @@ def measure(
     synthetic = _grouped(synthetic_codes, groups)
 
     def pairs() -> dict[str, npt.NDArray[np.int64]]:
-        total = _distance(_grouped(holdout_codes, groups), synthetic, units, groups)
-        return {"total": np.array([noisy_scalar(total, plan.counts("gate_pairs"))])}
+        exact = _distances(_grouped(holdout_codes, groups), synthetic, units, groups)
+        return {"distances": noisy_statistics(exact, plan.counts("gate_pairs"))}
 
-    total = float(once("gate_pairs", pairs)["total"][0])
+    distances = once("gate_pairs", pairs)["distances"] / (2 * _RESOLUTION * units)
     sigma = plan.counts("gate_outcomes").sigma
     floor = _majority(distributions[schema.target_index])
     quality = contract.quality
@@ -100,7 +101,7 @@ def measure(
         ("logistic regression", quality.min_accuracy_logistic_regression, counts[2] + counts[3]),
     )
     accuracies = [_accuracy(name, right, units, sigma, floor, threshold) for name, threshold, right in names]
-    return (*accuracies, _pair_distance(total, units, synthetic, groups, plan, quality.max_pair_distance))
+    return (*accuracies, _pair_distance(distances, units, synthetic, groups, plan, quality.max_pair_distance))
 
 
 def _accuracy(
@@ -125,7 +126,7 @@ def _accuracy(
 
 
 def _pair_distance(
-    total: float,
+    distances: npt.NDArray[np.float64],
     units: float,
     synthetic: Codes,
     groups: Sequence[npt.NDArray[np.int32]],
@@ -133,9 +134,8 @@ def _pair_distance(
     threshold: float | None,
 ) -> Measurement:
     event = plan.counts("gate_pairs")
-    scale = 2 * event.sensitivity * units
-    value = float(np.clip(total / scale, 0, 1))
-    noise = event.sigma / scale
+    value = float(np.clip(distances.mean(), 0, 1))
+    noise = event.sigma / (2 * _RESOLUTION * units * math.sqrt(len(distances)))
     floor = float(
         np.mean(
             [
@@ -158,15 +158,18 @@ def _pair_distance(
     )
 
 
-def _distance(holdout: Codes, synthetic: Codes, units: float, groups: Sequence[npt.NDArray[np.int32]]) -> int:
-    total = 0
+def _distances(
+    holdout: Codes, synthetic: Codes, units: float, groups: Sequence[npt.NDArray[np.int32]]
+) -> npt.NDArray[np.int64]:
+    """Un-noised sums of all pairs, shape (pairs,). Private."""
+    distances = []
     shares = _pair_shares(synthetic, groups)
     for (i, j), share in zip(combinations(range(len(groups)), 2), shares, strict=True):
         expected = np.round(_RESOLUTION * units * share).astype(np.int64)
         width = int(groups[j].max()) + 1
         counted = np.bincount(holdout[:, i] * width + holdout[:, j], minlength=len(share))
-        total += int(np.abs(_RESOLUTION * counted - expected).sum())
-    return total
+        distances.append(np.abs(_RESOLUTION * counted - expected).sum())
+    return np.array(distances, dtype=np.int64)
 
 
 def _pair_shares(synthetic: Codes, groups: Sequence[npt.NDArray[np.int32]]) -> list[npt.NDArray[np.float64]]:

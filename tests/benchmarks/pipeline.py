@@ -1,8 +1,8 @@
 """Wall seconds of each step, bare and through Airflow, on the demonstration's table and on Adult.
 
-Rows of {data, step, bare_s, airflow_s}. Bare is one fresh process that calls the steps in order; its first
-step pays the imports. Through Airflow is ``airflow dags test``: every task with its own start, as the task instance's own clock has
-it. ``total`` through Airflow is the whole command, Airflow's start included.
+Rows of {data, step, bare_s, airflow_s}. Bare is one fresh process that calls the steps in order; its first step pays
+the imports. Through Airflow is ``airflow dags test``: every task with its own start, as the task instance's own clock
+has it. ``total`` through Airflow is the whole command, Airflow's start included.
 """
 
 from __future__ import annotations
