@@ -1,16 +1,27 @@
 """Decisions about a release: by a named person, or by conditions that the contract states.
 
 A decision is about exactly one artifact, the one that passed the gate, and it is an entry of the ledger. Where none can
-be found, or it names something else, nothing is published.
+be found, or it names something else, nothing is published. Four eyes: whoever started the run cannot approve it.
+
+Names are what the caller says they are. Airflow names the accounts it authenticated; who decides by command line has
+access to the ledger and the workspace, and is trusted to give their own name.
 """
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
-from synth.errors import NotApproved
+from synth.errors import AwaitingApproval, NotApproved
+from synth.release.request import ApprovalRequest
 from synth.run import Run
+
+
+def record_request(run: Run, requester: str | None) -> None:
+    """Enter who started the run, once; None where no person did."""
+    if run.ledger.find(run.policy_name, run.name, "request") is None:
+        run.ledger.record(run.policy_name, run.name, "request", {"by": requester})
 
 
 def decide(run: Run, *, approved: bool, by: str, reason: str) -> None:
@@ -18,21 +29,72 @@ def decide(run: Run, *, approved: bool, by: str, reason: str) -> None:
 
     The same person's same decision again changes nothing.
 
-    :raises NotApproved: if ``by`` is not one of the policy's approvers, no reason is given, or it is decided otherwise.
+    :raises NotApproved: if ``by`` is not one of the policy's approvers or wants to approve what they requested, no
+        reason is given, or it is decided otherwise.
     """
-    approvers = run.registered.policy.approval.approvers
-    if by not in approvers:
-        raise NotApproved(
-            f"{by!r} is not an approver of policy {run.policy_name!r}: {', '.join(approvers) or 'nobody'}"
-        )
     if not reason.strip():
         raise NotApproved("a decision needs a reason")
+    _refuse_unless_entitled(run, approved, by)
     decided = decision_of(run)
     if decided is None:
-        record_decision(run, approved=approved, by=by, reason=reason)
+        _record_decision(run, approved=approved, mode="human", by=by, reason=reason)
     elif (decided["approved"], decided["by"]) != (approved, by):
         word = "approved" if decided["approved"] else "refused"
         raise NotApproved(f"run {run.name!r} was {word} by {decided['by']} already; start a new run")
+
+
+def decide_by_conditions(run: Run) -> None:
+    """Record an approval by the conditions of contract and policy.
+
+    :raises NotApproved: where they do not hold.
+    """
+    reason = _automatic_conditions(run)
+    _record_decision(run, approved=True, mode="automatic", by=f"policy {run.policy_name}", reason=reason)
+
+
+def approval_of(run: Run) -> dict[str, Any]:
+    """The recorded approval of the artifact that passed the gate, judged again by everything it was judged by.
+
+    :raises AwaitingApproval: while there is no decision.
+    :raises NotApproved: after a refusal, and where contract and policy ask for another approval than the recorded one.
+    """
+    judged, decision = passed_gate(run), decision_of(run)
+    if decision is None:
+        raise AwaitingApproval(
+            f"run {run.name!r} has no approval in the ledger; it waits for one of "
+            f"{', '.join(run.registered.policy.approval.approvers) or 'nobody'}: "
+            f"`sluice decide FILE {run.run_id} approve|reject --by NAME --reason TEXT`"
+        )
+    if not decision["approved"]:
+        raise NotApproved(f"refused by {decision['by']}: {decision['reason']}")
+    if decision["artifact"] != judged["artifact"]:
+        raise NotApproved(f"run {run.name!r}: the artifact that was approved is not the one that passed the gate")
+    if decision["mode"] == "human":
+        _refuse_unless_entitled(run, True, decision["by"])
+    elif "human" in (run.contract.approval.mode, run.registered.policy.approval.mode):
+        raise NotApproved(f"run {run.name!r} needs a person's approval, and has one by conditions only")
+    return decision
+
+
+def approval_request(run: Run) -> ApprovalRequest:
+    """What the approvers are asked about this run."""
+    dataset = run.contract.dataset.name
+    history = run.ledger.entries(run.policy_name)
+    published = [e for e in history if e.kind == "published" and e.run.startswith(f"{dataset}/") and e.run != run.name]
+    gates = {e.run: e.payload for e in history if e.kind == "gate"}
+    bundle = run.workspace.folder("bundle")
+    statement = json.loads((bundle / "privacy_statement.json").read_text(encoding="utf-8"))
+    return ApprovalRequest(
+        contract=run.contract,
+        policy=run.policy_name,
+        approvers=run.registered.policy.approval.approvers,
+        gate=passed_gate(run),
+        claim=statement["claim"]["text"],
+        report=str(bundle / "quality_report.html"),
+        requester=_requester(run),
+        previous=gates[published[-1].run] if published else None,
+        previous_at=published[-1].at[:10] if published else "",
+    )
 
 
 def passed_gate(run: Run) -> dict[str, Any]:
@@ -52,20 +114,40 @@ def decision_of(run: Run) -> dict[str, Any] | None:
     return recorded.payload if recorded else None
 
 
-def record_decision(run: Run, *, approved: bool, by: str, reason: str) -> dict[str, Any]:
-    """Enter a decision about the artifact that passed the gate."""
+def _refuse_unless_entitled(run: Run, approved: bool, by: str) -> None:
+    approvers = run.registered.policy.approval.approvers
+    if by not in approvers:
+        raise NotApproved(
+            f"{by!r} is not an approver of policy {run.policy_name!r}: {', '.join(approvers) or 'nobody'}"
+        )
+    if approved and by.casefold() == (_requester(run) or "").casefold():
+        raise NotApproved(
+            f"{by!r} started run {run.name!r} and cannot approve it as well: another approver of policy "
+            f"{run.policy_name!r} has to"
+        )
+
+
+def _requester(run: Run) -> str | None:
+    recorded = run.ledger.find(run.policy_name, run.name, "request")
+    if recorded is None:
+        raise NotApproved(f"run {run.name!r}: the ledger does not say who started it; start a new run")
+    requester: str | None = recorded.payload["by"]
+    return requester
+
+
+def _record_decision(run: Run, *, approved: bool, mode: str, by: str, reason: str) -> None:
     payload = {
         "approved": approved,
         "artifact": passed_gate(run)["artifact"],
-        "mode": run.contract.approval.mode,
+        "mode": mode,
         "by": by,
         "reason": reason,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return run.ledger.record(run.policy_name, run.name, "decision", payload).payload
+    run.ledger.record(run.policy_name, run.name, "decision", payload)
 
 
-def automatic_conditions(run: Run) -> str:
+def _automatic_conditions(run: Run) -> str:
     """The conditions of an automatic approval, if they hold."""
     charged, policy = passed_gate(run)["epsilon"], run.registered.policy
     limit = min(run.contract.approval.max_epsilon or policy.max_release_epsilon, policy.max_release_epsilon)

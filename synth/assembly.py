@@ -18,7 +18,7 @@ from synth import __version__, validation
 from synth.accounting import epsilon
 from synth.events import Event, event_from_document
 from synth.plan import HOLDOUT, TRAIN
-from synth.quality.results import Judgement, Measurement
+from synth.quality.results import Judgement, Measurement, PairDistances
 from synth.release.facts import BudgetFacts, ReleaseFacts
 from synth.run import Run
 from synth.schema import Codes
@@ -42,7 +42,7 @@ def distributions(run: Run) -> list[npt.NDArray[np.float64]]:
     return np.split(run.workspace.read_arrays("dp/model.npz")["distributions"], sizes)
 
 
-def release_facts(run: Run, measurements: tuple[Measurement, ...]) -> ReleaseFacts:
+def release_facts(run: Run, measurements: tuple[Measurement, ...], pairs: PairDistances) -> ReleaseFacts:
     """Everything that the release says about itself."""
     workspace, plan, schema = run.workspace, run.plan, run.schema
     if not workspace.exists("public/release.json"):
@@ -76,6 +76,7 @@ def release_facts(run: Run, measurements: tuple[Measurement, ...]) -> ReleaseFac
         budget=_budget_facts(run),
         judgements=judgements,
         measurements=measurements,
+        pairs=pairs,
         units_estimate=(int(noisy[0]), validation_event.sigma),
         marginals=dict(zip(schema.names, marginals, strict=True)),
         marginal_sigma=plan.counts("marginals").sigma,

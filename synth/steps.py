@@ -34,7 +34,7 @@ from synth.officer import policy_for
 from synth.plan import HOLDOUT, TRAIN, ReleasePlan
 from synth.quality import gate
 from synth.quality.learners import features, train_learners
-from synth.quality.results import Measurement
+from synth.quality.results import Measurement, PairDistances
 from synth.release.bundle import build_bundle
 from synth.release.facts import ReleaseFacts
 from synth.release.manifest import artifact_digest, build_manifest, with_approval
@@ -179,7 +179,7 @@ def check(run: Run) -> Facts:
     """
     recorded = run.ledger.find(run.policy_name, run.name, "gate")
     if recorded is None:
-        facts = release_facts(run, _measure(run))
+        facts = release_facts(run, *_measure(run))
         passed = all(m.passed for m in facts.measurements)
         digest = _bundle(run, facts) if passed else None
         recorded = run.ledger.record(
@@ -297,7 +297,7 @@ def _model(run: Run) -> Model:
     return run.method.restore(run.workspace.read_arrays("dp/model.npz"), run.contract, run.schema)
 
 
-def _measure(run: Run) -> tuple[Measurement, ...]:
+def _measure(run: Run) -> tuple[tuple[Measurement, ...], PairDistances]:
     parsed, codes = parsed_and_codes(run, next(synthetic_frames(run)))
     holdout = _snapshot(run).holdout
     return gate.measure(
@@ -306,6 +306,7 @@ def _measure(run: Run) -> tuple[Measurement, ...]:
         plan=run.plan,
         once=run.once,
         learners=train_learners(run.schema, parsed, codes),
+        label_model=_model(run).predict,
         holdout_features=features(run.schema, holdout),
         holdout_codes=run.schema.encode(holdout),
         synthetic_codes=codes,

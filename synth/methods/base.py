@@ -33,6 +33,10 @@ class Model(Protocol):
         """Released rows in chunks; the same model, rows and seed give the same rows."""
         ...
 
+    def predict(self, codes: Codes) -> Codes:
+        """The label of each row of codes by the model itself; each row's depends on that row alone. Shape (rows,)."""
+        ...
+
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Everything learnt, by name."""
         ...

@@ -1,8 +1,9 @@
 """The gate: two charged mechanisms on the holdout, from which every quality number is post-processed.
 
-*Outcomes.* Two consumers' models (gradient boosting, logistic regression) are trained on the release alone and tried on
-each holdout unit; the histogram of (first right?, second right?) is released. A unit moves one of four cells by one:
-one integer query of sensitivity 1 gives both accuracies and their denominator.
+*Outcomes.* Two consumers' models (gradient boosting, logistic regression) are trained on the release alone; they and
+the synthesizer's own label model are tried on each holdout unit, and the histogram of (first right?, second right?,
+third right?) is released. A unit moves one of eight cells by one: one integer query of sensitivity 1 gives all
+accuracies and their denominator.
 
 *Pairs.* For each pair of columns the release's two-way shares s, times the noisy number n of holdout units (already
 released), are compared with the holdout's counts h: the sum over cells of ``|R h - round(R n s)|`` with a public
@@ -14,7 +15,7 @@ that the mean alone would have for the same cost.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -26,12 +27,19 @@ from synth.mechanisms import noisy_histogram, noisy_statistics
 from synth.methods.base import RunOnce
 from synth.plan import HOLDOUT, Demand, ReleasePlan, integer_queries
 from synth.quality.learners import Learner
-from synth.quality.results import Measurement
+from synth.quality.results import Measurement, PairDistances
 from synth.schema import Codes, Schema
 
 _RESOLUTION = 16
+_TITLES = (
+    "Accuracy of gradient boosting trained on the release, tried on the holdout",
+    "Accuracy of logistic regression trained on the release, tried on the holdout",
+    "Accuracy of the label model itself, tried on the holdout",
+)
 _GROUPS = 8  # per column: pair tables of 64 cells keep the sampling floor low on small holdouts
 _Z95 = 1.96
+_PREDICTORS = ("gradient_boosting", "logistic_regression", "label_model")
+_OUTCOMES = 2 ** len(_PREDICTORS)
 
 
 def demands(schema: Schema) -> Sequence[Demand]:
@@ -43,8 +51,8 @@ def demands(schema: Schema) -> Sequence[Demand]:
             (HOLDOUT,),
             0.5,
             integer_queries(DiscreteGaussian(1.0)),
-            "a histogram of which consumer's model was right",
-            {"cells": 4},
+            "a histogram of which models were right",
+            {"cells": _OUTCOMES},
         ),
         Demand(
             "gate_pairs",
@@ -64,14 +72,16 @@ def measure(
     plan: ReleasePlan,
     once: RunOnce,
     learners: tuple[Learner, Learner],
+    label_model: Callable[[Codes], Codes],
     holdout_features: npt.NDArray[np.float64],
     holdout_codes: Codes,
     synthetic_codes: Codes,
     distributions: Sequence[npt.NDArray[np.float64]],
-) -> tuple[Measurement, ...]:
+) -> tuple[tuple[Measurement, ...], PairDistances]:
     """Run both mechanisms on the private holdout and derive the numbers.
 
     :param learners: trained on the release.
+    :param label_model: the label of each row of codes by the synthesizer itself.
     :param holdout_features: private, shape (units, features).
     :param holdout_codes: private, shape (units, columns).
     :param synthetic_codes: of released rows, shape (rows, columns).
@@ -80,8 +90,9 @@ def measure(
 
     def outcomes() -> dict[str, npt.NDArray[np.int64]]:
         labels = holdout_codes[:, schema.target_index]
-        right = [(learner.predict(holdout_features) == labels).astype(np.int32) for learner in learners]
-        return {"counts": noisy_histogram(right[0] + 2 * right[1], 4, plan.counts("gate_outcomes"))}
+        predicted = [*(learner.predict(holdout_features) for learner in learners), label_model(holdout_codes)]
+        cells = sum((answer == labels).astype(np.int32) << bit for bit, answer in enumerate(predicted))
+        return {"counts": noisy_histogram(np.asarray(cells), _OUTCOMES, plan.counts("gate_outcomes"))}
 
     counts = once("gate_outcomes", outcomes)["counts"].astype(np.float64)
     units = max(1.0, float(counts.sum()))
@@ -96,24 +107,27 @@ def measure(
     sigma = plan.counts("gate_outcomes").sigma
     floor = _majority(distributions[schema.target_index])
     quality = contract.quality
-    names = (
-        ("gradient boosting", quality.min_accuracy_gradient_boosting, counts[1] + counts[3]),
-        ("logistic regression", quality.min_accuracy_logistic_regression, counts[2] + counts[3]),
-    )
-    accuracies = [_accuracy(name, right, units, sigma, floor, threshold) for name, threshold, right in names]
-    return (*accuracies, _pair_distance(distances, units, synthetic, groups, plan, quality.max_pair_distance))
+    thresholds = (quality.min_accuracy_gradient_boosting, quality.min_accuracy_logistic_regression, None)
+    accuracies = [
+        _accuracy(name, title, counts[np.arange(_OUTCOMES) >> bit & 1 == 1].sum(), units, sigma, floor, threshold)
+        for bit, (name, title, threshold) in enumerate(zip(_PREDICTORS, _TITLES, thresholds, strict=True))
+    ]
+    noise = plan.counts("gate_pairs").sigma / (2 * _RESOLUTION * units)
+    mean = _pair_distance(distances, noise, units, synthetic, groups, quality.max_pair_distance)
+    pairwise = PairDistances(schema.names, tuple(float(d) for d in np.clip(distances, 0, 1)), noise)
+    return (*accuracies, mean), pairwise
 
 
 def _accuracy(
-    name: str, right: float, units: float, sigma: float, floor: float, threshold: float | None
+    name: str, title: str, right: float, units: float, sigma: float, floor: float, threshold: float | None
 ) -> Measurement:
     share = float(np.clip(right / units, 0, 1))
-    # right and wrong are sums of two noisy cells each; the ratio's error to first order
-    noise = math.sqrt(2 * sigma**2 * (share**2 + (1 - share) ** 2)) / units
+    # right and wrong are sums of half of the noisy cells each; the ratio's error to first order
+    noise = sigma * math.sqrt(_OUTCOMES / 2 * (share**2 + (1 - share) ** 2)) / units
     spread = _Z95 * math.sqrt(noise**2 + share * (1 - share) / units)
     return Measurement(
-        name="accuracy_" + name.replace(" ", "_"),
-        title=f"Accuracy of {name} trained on the release, tried on the holdout",
+        name=f"accuracy_{name}",
+        title=title,
         value=share,
         noise_scale=noise,
         low=max(0.0, share - spread),
@@ -127,15 +141,14 @@ def _accuracy(
 
 def _pair_distance(
     distances: npt.NDArray[np.float64],
+    noise_of_each: float,
     units: float,
     synthetic: Codes,
     groups: Sequence[npt.NDArray[np.int32]],
-    plan: ReleasePlan,
     threshold: float | None,
 ) -> Measurement:
-    event = plan.counts("gate_pairs")
     value = float(np.clip(distances.mean(), 0, 1))
-    noise = event.sigma / (2 * _RESOLUTION * units * math.sqrt(len(distances)))
+    noise = noise_of_each / math.sqrt(len(distances))
     floor = float(
         np.mean(
             [

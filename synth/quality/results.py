@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from typing import Any
 
 
@@ -46,6 +47,27 @@ class Measurement:
     def from_document(cls, document: Mapping[str, Any]) -> Measurement:
         """The inverse of :meth:`document`."""
         return cls(**{key: value for key, value in document.items() if key != "passed"})
+
+
+@dataclass(frozen=True)
+class PairDistances:
+    """Total variation distance of every pair of columns, release to holdout, each with the same privacy noise.
+
+    :ivar values: shape (pairs,), in the order of ``itertools.combinations`` of the columns.
+    :ivar noise_scale: standard deviation of the noise on each.
+    """
+
+    columns: tuple[str, ...]
+    values: tuple[float, ...]
+    noise_scale: float
+
+    def document(self) -> dict[str, Any]:
+        """Plain values: rows of (first column, second column, distance)."""
+        pairs = combinations(self.columns, 2)
+        return {
+            "noise_scale": self.noise_scale,
+            "pairs": [[*pair, round(value, 6)] for pair, value in zip(pairs, self.values, strict=True)],
+        }
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 Shares = npt.NDArray[np.float64]
@@ -39,6 +41,7 @@ _STYLE: dict[Any, Any] = {
     "ytick.labelsize": 7.5,
 }
 _LONGEST_LABEL = 14
+_MOST_NUMBERED = 30  # columns whose cells are large enough for a number
 _FITTING_CHARACTERS = 50  # under one small chart
 
 
@@ -89,6 +92,29 @@ def whisker(title: str, value: float, low: float, high: float, reference: float 
         axes.plot([value], [0], marker="o", markersize=6, color=_ACCENT)
         axes.set_axis_off()
         return _svg(figure, title)
+
+
+def heat_map(columns: Sequence[str], values: Sequence[float]) -> str:
+    """A distance for each pair of columns, darker where it is larger; values in the order of ``combinations``."""
+    size = len(columns)
+    largest = max(values, default=0) or 1
+    with rc_context({**_STYLE, "svg.hashsalt": "pairs"}):
+        side = 1.6 + 0.27 * size
+        figure, axes = _figure(side, side)
+        figure.subplots_adjust(left=1.3 / side, right=0.99, top=0.99, bottom=1.3 / side)
+        for (i, j), value in zip(combinations(range(size), 2), values, strict=True):
+            axes.add_patch(Rectangle((i, j), 0.94, 0.94, facecolor=_ACCENT, alpha=value / largest, linewidth=0))
+            if size <= _MOST_NUMBERED:
+                axes.text(i + 0.47, j + 0.5, f"{100 * value:.0f}", ha="center", va="center", color=_INK, fontsize=7)
+        axes.set_xlim(0, size - 1)
+        axes.set_ylim(size, 1)
+        short = [name if len(name) <= _LONGEST_LABEL else name[: _LONGEST_LABEL - 1] + "…" for name in columns]
+        axes.set_xticks(np.arange(size - 1) + 0.47, short[:-1], rotation=90)
+        axes.set_yticks(np.arange(1, size) + 0.5, short[1:])
+        axes.tick_params(length=0)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        return _svg(figure, "Distance of each pair of columns, release to holdout")
 
 
 def scale() -> str:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from synth.contract import Contract
 from synth.plan import ReleasePlan
-from synth.quality.results import Judgement, Measurement
+from synth.quality.results import Judgement, Measurement, PairDistances
 from synth.schema import Schema
 
 
@@ -62,6 +62,7 @@ class ReleaseFacts:
     budget: BudgetFacts
     judgements: tuple[Judgement, ...]
     measurements: tuple[Measurement, ...]
+    pairs: PairDistances
     units_estimate: tuple[int, float]
     marginals: Mapping[str, npt.NDArray[np.int64]]
     marginal_sigma: float

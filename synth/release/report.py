@@ -35,7 +35,11 @@ def report_document(facts: ReleaseFacts) -> dict[str, Any]:
         "rows": facts.rows,
         "claim": {"epsilon": facts.budget.epsilon_release, "delta": facts.plan.delta},
         "passed": all(m.passed for m in facts.measurements) and all(j.passed for j in facts.judgements),
-        "quality": {"text": wording.QUALITY, "measurements": [m.document() for m in facts.measurements]},
+        "quality": {
+            "text": wording.QUALITY,
+            "measurements": [m.document() for m in facts.measurements],
+            "pair_distances": facts.pairs.document(),
+        },
         "expectations": {"text": wording.VALIDATION, "verdicts": [j.document() for j in facts.judgements]},
         "budget": _branch_shares(facts),
         "ledger": _ledger(facts),
@@ -62,6 +66,7 @@ def report_html(facts: ReleaseFacts) -> str:
             charts.whisker(m.title, m.value, m.low, m.high, m.reference, m.threshold) for m in facts.measurements
         ],
         scale=charts.scale(),
+        heat_map=charts.heat_map(facts.pairs.columns, facts.pairs.values),
         marginals=[_picture(column) for column in document["marginals"]["columns"]],
     )
 

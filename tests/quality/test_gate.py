@@ -73,12 +73,13 @@ def measure(
         return {"counts": outcomes} if name == "gate_outcomes" and outcomes is not None else result
 
     features = np.column_stack([c.representatives[holdout[:, i]] for i, c in enumerate(SCHEMA.features)])
-    measurements = gate.measure(
+    measurements, _ = gate.measure(
         contract=CONTRACT,
         schema=SCHEMA,
         plan=with_sigma(planned(), sigma),
         once=once,
         learners=LEARNERS,
+        label_model=lambda codes: codes[:, 1] % 2,
         holdout_features=features,
         holdout_codes=holdout,
         synthetic_codes=synthetic,
@@ -95,7 +96,7 @@ def check_sensitivity(patch: pytest.MonkeyPatch) -> None:
     for seed, rows in enumerate((1, 2, 5, 17, 40, 90)):
         holdout = random_codes(rows, seed, skewed=seed % 2 == 0)
         synthetic = random_codes(150, 100 + seed, skewed=True)
-        noisy = np.random.default_rng(seed).integers(0, rows + 3, 4)
+        noisy = np.random.default_rng(seed).integers(0, rows + 3, 8)
         _, whole = measure(holdout, synthetic, sigma=1.0, outcomes=noisy)
         for person in range(rows):
             _, fewer = measure(np.delete(holdout, person, axis=0), synthetic, sigma=1.0, outcomes=noisy)
@@ -161,21 +162,22 @@ def total_variation(holdout: Codes, synthetic: Codes) -> float:
 
 def test_with_hardly_any_noise_the_numbers_are_the_exact_ones() -> None:
     holdout, synthetic = random_codes(400, 1, skewed=True), random_codes(600, 2, skewed=True)
-    (boosting, logistic, pairs), _ = measure(holdout, synthetic, sigma=0.05)
+    (boosting, logistic, own, pairs), _ = measure(holdout, synthetic, sigma=0.05)
     labels = holdout[:, SCHEMA.target_index]
     by_feature = [np.nan_to_num(SCHEMA.columns[i].representatives[holdout[:, i]]).astype(int) % 2 for i in (0, 3)]
     assert boosting.value == pytest.approx((by_feature[0] == labels).mean(), abs=1e-9)
     assert logistic.value == pytest.approx((by_feature[1] == labels).mean(), abs=1e-9)
-    rounding = 0.5 * 64 / (4 * 400)
+    assert own.value == pytest.approx((holdout[:, 1] % 2 == labels).mean(), abs=1e-9)
+    rounding = 0.5 * 64 / (16 * 400)
     assert pairs.value == pytest.approx(total_variation(holdout, synthetic), abs=rounding)
     assert boosting.reference == pytest.approx(np.bincount(synthetic[:, SCHEMA.target_index]).max() / 600)
 
 
 def test_a_release_like_the_holdout_is_near_its_sampling_floor_and_another_is_not() -> None:
     holdout = random_codes(300, 1)
-    (_, _, good), _ = measure(holdout, random_codes(3000, 2), sigma=1.0)
-    (_, _, same), _ = measure(holdout, holdout, sigma=1.0)
-    (_, _, other), _ = measure(holdout, random_codes(3000, 3, skewed=True), sigma=1.0)
+    (*_, good), _ = measure(holdout, random_codes(3000, 2), sigma=1.0)
+    (*_, same), _ = measure(holdout, holdout, sigma=1.0)
+    (*_, other), _ = measure(holdout, random_codes(3000, 3, skewed=True), sigma=1.0)
     assert same.value < 0.06
     assert good.reference is not None
     assert good.value == pytest.approx(good.reference, rel=0.35)

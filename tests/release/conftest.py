@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from synth.events import DiscreteGaussian
 from synth.methods.base import synthesizer
 from synth.plan import HOLDOUT, TRAIN, Demand, integer_queries, make_plan
 from synth.progress import silent
-from synth.quality.results import Judgement, Measurement
+from synth.quality.results import Judgement, Measurement, PairDistances
 from synth.release.bundle import build_bundle
 from synth.release.claim import composed, filter_share
 from synth.release.facts import BudgetFacts, ReleaseFacts
@@ -129,6 +130,7 @@ def made(contract: Contract) -> tuple[ReleaseFacts, tuple[pd.DataFrame, ...]]:
             filter_order=renyi_filter.order,
         ),
         judgements=(Judgement("expect_column_values_to_be_between", ("age",), 0.01, True),),
+        pairs=PairDistances(schema.names, (0.1,) * math.comb(len(schema.names), 2), 0.01),
         measurements=(
             Measurement("accuracy", "Accuracy", 0.62, 0.01, 0.58, 0.66, 0.52, "commonest label", 0.5, "higher"),
         ),

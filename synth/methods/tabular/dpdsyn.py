@@ -182,6 +182,10 @@ class DpdsynModel(Model):
         """Calibrated class probabilities of rows of codes, whose target column is ignored. (rows, classes)"""
         return softmax(self._label_model.logits(codes) / self.temperature + self.offsets)
 
+    def predict(self, codes: Codes) -> Codes:
+        """The likeliest label of each row."""
+        return self.probabilities(codes).argmax(axis=1).astype(np.int32)
+
     def codes(self, rows: int, seed: int) -> Iterator[tuple[Codes, np.random.Generator]]:
         """Blocks of synthetic codes, each with the generator that its decoding goes on with."""
         for block, start in enumerate(range(0, rows, _BLOCK)):
