@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
+PORT ?= 8080
 EXTRAS := airflow,s3,postgres,demo,dev
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -10,7 +11,7 @@ TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 COMPOSE := docker/compose.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench-pipeline bench-adult docker-lint clean
+.PHONY: help install demo up test test-scheduler lint format bench-pipeline bench-adult docker-lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,8 +21,14 @@ install: $(STAMP) ## create .venv with everything; does nothing when nothing cha
 demo: $(STAMP) ## run the whole workflow once on a small public table
 	$(BIN)/python -m dags.demo
 
+up: $(STAMP) ## Airflow on loopback with the demo's DAGs, to trigger and approve in the browser (PORT=8080)
+	@PORT=$(PORT) $(BIN)/python -m dags.up
+
 test: lint ## lint, then run the tests (PYTEST_ARGS="-k ledger -x" narrows them)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-scheduler: $(STAMP) ## the tests against a real scheduler, API server and workers (minutes)
+	@$(BIN)/python -m pytest -m scheduler tests/scheduler $(PYTEST_ARGS)
 
 lint: $(STAMP) ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """The whole workflow once, on a small public table, through Airflow: ``make demo``.
 
 Everything is kept under ``build/demo``: an Airflow home, a ledger, private workspaces, a bucket. Run it again and the
-same policy pays for a second release. The table is the RAND Health Insurance Experiment, which comes with statsmodels.
+same policy pays for a second release.
 """
 
 from __future__ import annotations
@@ -9,13 +9,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
-import shutil
 import sqlite3
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +20,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-_ROOT = Path(__file__).resolve().parent.parent
-_DEMO = _ROOT / "build" / "demo"
+from dags import playground
+
+_DEMO = playground.ROOT / "build" / "demo"
 _LOG = _DEMO / "run.log"
 _AIRFLOW_DB = _DEMO / "airflow" / "airflow.db"
-_CONTRACT = _ROOT / "dags" / "contracts" / "rand_hie.yaml"
-_POLICY = _ROOT / "dags" / "policies" / "rand_hie.yaml"
 _DAG_ID = "share_rand_hie"
 _STEPS = ["preflight", "allocate", "validate", "train", "generate", "check", "approve", "publish", "settle"]
-_PLACES = {
-    "AIRFLOW_HOME": str(_DEMO / "airflow"),
-    "AIRFLOW__CORE__DAGS_FOLDER": str(_ROOT / "dags"),
-    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-    "SLUICE_HOME": str(_DEMO / "sluice"),
-    "SLUICE_DEMO_DATA": str(_DEMO / "data"),
-    "SLUICE_DEMO_BUCKET": str(_DEMO / "bucket"),
-    "OMP_NUM_THREADS": "1",  # on a table this small, threads mostly wait for each other
-}
 _SYMBOLS = {"success": "[green]✓[/]", "failed": "[red]✗[/]", "running": "[yellow]…[/]", "skipped": "[dim]-[/]"}
 
 _console = Console(highlight=False)
@@ -48,11 +35,9 @@ _console = Console(highlight=False)
 def main() -> int:
     """Set up what is missing, run the DAG, show what came out; 1 if the run failed."""
     started = time.monotonic()
-    for name in [name for name in os.environ if name.startswith(("SLUICE_", "AIRFLOW__"))]:
-        del os.environ[name]  # a deployment's own settings do not belong in the demonstration
-    os.environ |= _PLACES
     _console.print(f"[bold]Sluice[/] shares a private table through Airflow. Everything stays in {_shown(_DEMO)}.\n")
-    _prepare_data()
+    playground.enter(_DEMO)
+    _LOG.write_text("")
     _register_policy()
     if not _migrated():
         _console.print("preparing Airflow's own database, once")
@@ -67,28 +52,8 @@ def main() -> int:
     return 0
 
 
-def _prepare_data() -> None:
-    for folder in ("data", "bucket", "sluice", "airflow"):
-        (_DEMO / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-    package = find_spec("statsmodels")
-    if package is None or package.origin is None:
-        raise SystemExit("the demonstration's table comes with statsmodels: pip install 'sluice-dp[demo]'")
-    table = Path(package.origin).parent / "datasets" / "randhie" / "src" / "randhie.csv"
-    shutil.copyfile(table, _DEMO / "data" / "rand_hie.csv")
-    exports = "".join(f"export {name}={shlex.quote(place)}\n" for name, place in _PLACES.items())
-    (_DEMO / "env.sh").write_text(exports)
-    _LOG.write_text("")
-
-
 def _register_policy() -> None:
-    from synth.contract import load_policy
-    from synth.ledger import Ledger
-    from synth.officer import register
-    from synth.settings import Settings
-
-    policy, settings = load_policy(_POLICY), Settings.from_environment()
-    with Ledger.open(settings.ledger_url) as ledger:
-        register(ledger, settings, policy, by="demo officer")
+    policy = playground.register_policy()
     _console.print(
         f"policy [bold]{policy.name}[/]: all releases together may cost ε={policy.epsilon:g}, "
         f"δ={policy.delta:g}; one release ε={policy.max_release_epsilon:g}",
@@ -99,7 +64,7 @@ def _register_policy() -> None:
 def _airflow(*arguments: str) -> subprocess.Popen[bytes]:
     with _LOG.open("ab") as log:
         return subprocess.Popen(  # noqa: S603 - this interpreter, and arguments from this file
-            [sys.executable, "-m", "airflow", *arguments], cwd=_ROOT, stdout=log, stderr=subprocess.STDOUT
+            [sys.executable, "-m", "airflow", *arguments], cwd=playground.ROOT, stdout=log, stderr=subprocess.STDOUT
         )
 
 
@@ -164,7 +129,7 @@ def _show_release(run_id: str) -> None:
     from synth.contract import load_contract
     from synth.run import Run
 
-    with Run(load_contract(_CONTRACT), run_id) as run:
+    with Run(load_contract(playground.CONTRACT), run_id) as run:
         published = run.ledger.find(run.policy_name, run.name, "published")
         assert published is not None, "the DAG run succeeded, so publish recorded its fact"
         balance = run.ledger.balance(run.policy_name)
@@ -189,7 +154,7 @@ def _show_release(run_id: str) -> None:
         ("sluice budget show", "what the policy has left"),
         ("make demo", "a second release, from the same budget"),
         ("$EDITOR dags/contracts/rand_hie.yaml", "change the contract"),
-        ("airflow standalone", "the same in Airflow's web interface"),
+        ("make up", "the same in Airflow's web interface"),
     ):
         _console.print(f"           {command}  [dim]# {purpose}[/]", soft_wrap=True)
 

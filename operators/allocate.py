@@ -7,11 +7,22 @@ from typing import TYPE_CHECKING
 from operators.base import Facts, SluiceOperator
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
+
     from synth.run import Run
 
 
 class AllocateOperator(SluiceOperator):
-    """Reserves the budget of the release in the ledger; a run has one reservation, however often this is called."""
+    """Reserves the budget of the release in the ledger; a run has one reservation, however often this is called.
+
+    It also enters who triggered the DAG run, because that person cannot approve the release.
+    """
+
+    def open_run(self, context: Context) -> Run:
+        """The run, with its requester."""
+        run = super().open_run(context)
+        run.requested_by = context["dag_run"].triggering_user_name
+        return run
 
     def step(self, run: Run) -> Facts:
         from synth import steps

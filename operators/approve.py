@@ -1,8 +1,9 @@
 """Approval of exactly the artifact that passed the gate: by stated conditions, or by a person.
 
-A person answers in Airflow's own form, and may be anybody whom Airflow lets answer. So the answer is judged again
-against the approvers of the officer's policy and copied into the ledger, together with the digest of what was approved:
-Airflow's own row is erased when the task is cleared, and is no record. No answer in time is a refusal.
+A person answers in Airflow's own form, and may be anybody whom Airflow lets answer. So the answer is judged again:
+against the approvers of the officer's policy, and against who triggered the run, who cannot approve it. Then it is
+copied into the ledger, with the digest of what was approved: Airflow's own row is erased when the task is cleared, and
+is no record. No answer in time is a refusal.
 """
 
 from __future__ import annotations
@@ -25,28 +26,6 @@ if TYPE_CHECKING:
 
 REASON = "reason"
 
-# The contract's texts are read through `task`, not written into the template: what an owner wrote is never rendered.
-_BODY = """\
-**{{ task.document['dataset']['title'] }}** would be published at `{{ task.document['publish']['uri'] }}`.
-
-{% set gate = ti.xcom_pull(task_ids=task.check_task_id) -%}
-{% set privacy = task.document['privacy'] -%}
-| Privacy | |
-|---|---|
-| unit | {{ 'a row' if privacy['unit'] == 'row' else 'a value of column ' ~ privacy['unit']['column'] }} |
-| neighbouring relation | {{ privacy['neighbouring'] | replace('_', ' ') }} |
-| ε of this release, retries included | {{ gate['epsilon'] | round(4) }} |
-| δ | {{ privacy['delta'] }} |
-
-| Quality, measured under differential privacy on the holdout | |
-|---|---|
-{% for name, value in gate['quality'].items() -%}
-| {{ name }} | {{ value }} |
-{% endfor %}
-Approving lets out exactly the artifact `{{ gate['artifact'] }}`. Only the approvers whom the privacy officer's policy \
-names can decide, by their account name in Airflow, and a decision needs a reason.
-"""
-
 
 class ApproveOperator(SluiceOperator):
     """Approves where the conditions of contract and policy hold."""
@@ -60,25 +39,23 @@ class ApproveOperator(SluiceOperator):
 class HumanApproveOperator(ApprovalOperator):
     """Asks a person, unless the ledger has a decision about this run already.
 
-    After a refusal, and where nobody answers in time, nothing downstream runs except the teardown.
+    After a refusal, and where nobody answers in time, nothing downstream runs except the teardown. An answer that is
+    no decision (by somebody who may not decide, or without a reason) fails the task; cleared, it asks again.
 
     :param document: the share contract as plain values.
-    :param check_task_id: the task whose XCom holds the quality that the person sees.
     """
 
     ui_color = SluiceOperator.ui_color
 
-    def __init__(self, *, document: dict[str, Any], check_task_id: str = "check", **kwargs: Any) -> None:
+    def __init__(self, *, document: dict[str, Any], **kwargs: Any) -> None:
         super().__init__(
-            subject="Release {{ task.document['dataset']['name'] }}?",
-            body=_BODY,
+            subject=f"Release {document['dataset']['name']}?",
             defaults=self.REJECT,
             response_timeout=timedelta(hours=document["approval"]["timeout_hours"]),
             ignore_downstream_trigger_rules=True,
             **kwargs,
         )
         self.document = document
-        self.check_task_id = check_task_id
         # A parameter without a valid default fails the task before anybody is asked: that a reason was given
         # is checked when the answer is there.
         reason = Param(
@@ -101,7 +78,12 @@ class HumanApproveOperator(ApprovalOperator):
             except AwaitingApproval:
                 return None
 
-        return with_public_errors(decided) or super().execute(context)
+        facts = with_public_errors(decided)
+        if facts is not None:
+            return facts
+        # Not a template: what an owner wrote into the contract is shown, never rendered.
+        self.body = with_public_errors(lambda: self._question(context))
+        return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Facts:
         """Judge the answer, record it, and go on only with an approval that the ledger has.
@@ -120,7 +102,7 @@ class HumanApproveOperator(ApprovalOperator):
         elif approved:
             raise AirflowFailException("NotApproved: the answer does not say who gave it; nothing is published")
         else:
-            self.log.info("nobody answered in time; nothing is published")
+            self.log.info("Nobody answered in time; nothing is published")
         # After a refusal this skips what is downstream, and does not return.
         super().execute_complete(context, event)
         return with_public_errors(lambda: self._approved(context))
@@ -130,6 +112,12 @@ class HumanApproveOperator(ApprovalOperator):
 
         with self._run(context) as run:
             decide(run, approved=approved, by=name, reason=reason)
+
+    def _question(self, context: Context) -> str:
+        from synth.approval import approval_request
+
+        with self._run(context) as run:
+            return approval_request(run).markdown()
 
     def _approved(self, context: Context) -> Facts:
         from synth import steps

@@ -50,8 +50,12 @@ class SluiceOperator(BaseOperator):
         return facts
 
     def _carry_out(self, context: Context) -> Facts:
-        with open_run(self.document, context["run_id"], context["params"]) as run:
+        with self.open_run(context) as run:
             return self.step(run)
+
+    def open_run(self, context: Context) -> Run:
+        """The run that belongs to this DAG run."""
+        return open_run(self.document, context["run_id"], context["params"])
 
 
 def open_run(document: Mapping[str, Any], run_id: str, params: Mapping[str, Any]) -> Run:

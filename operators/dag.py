@@ -22,6 +22,7 @@ from operators.generate import GenerateOperator
 from operators.parameters import EPSILON, ROWS
 from operators.preflight import PreflightOperator
 from operators.publish import PublishOperator
+from operators.schedule import refuse_approval_longer_than_interval
 from operators.settle import SettleOperator
 from operators.train import TrainOperator
 from operators.validate import ValidateOperator
@@ -42,7 +43,7 @@ Publishes a differentially private synthetic table of {rows:,} rows to `{uri}`, 
 |---|---|
 | unit of privacy | {unit} |
 | neighbouring relation | add or remove one unit |
-| most that one release costs | ε = {epsilon:g}, δ = {delta:g} |
+| planned cost of a release | ε = {epsilon:g}, δ = {delta:g} |
 | rows kept of one unit | {max_records} |
 | a mechanism that dies | stays spent; it may run {max_attempts} times, within the policy's bound for a release |
 | what leaves | synthetic rows, noisy marginals and quality numbers, the verdicts on expectations, the statement |
@@ -76,6 +77,8 @@ def build_dag(contract: Contract | Mapping[str, Any], dag_id: str | None = None)
     """
     if not isinstance(contract, Contract):
         contract = contract_from_document(dict(contract))
+    if contract.schedule and contract.approval.mode == "human":
+        refuse_approval_longer_than_interval(contract.schedule, contract.approval.timeout_hours)
     dag = _empty_dag(contract, dag_id or f"share_{contract.dataset.name}")
     document = contract.document()
     compute: dict[str, Any] = {k: v for k, v in contract.compute.model_dump().items() if v is not None}
@@ -133,7 +136,7 @@ def _empty_dag(contract: Contract, dag_id: str) -> DAG:
                     exclusiveMinimum=0,
                     maximum=privacy.epsilon,
                     title="ε",
-                    description="The most that this release may cost. The contract's value is the largest.",
+                    description="What this release is planned to cost; attempts that die come on top. The contract's value is the largest.",
                     section="Privacy",
                 ),
                 ROWS: Param(
@@ -161,7 +164,10 @@ def _doc(contract: Contract) -> str:
     privacy, approval = contract.privacy, contract.approval
     unit = "a row" if privacy.unit == "row" else f"a value of `{privacy.unit.column}`, with all its rows"
     if approval.mode == "human":
-        how = f"one of the policy's approvers, within {approval.timeout_hours:g} hours; no answer is a refusal"
+        how = (
+            "one of the policy's approvers, but not who triggered the run, within "
+            f"{approval.timeout_hours:g} hours; no answer is a refusal"
+        )
     else:
         limit = f"{approval.max_epsilon:g}" if approval.max_epsilon else "the policy's bound"
         how = f"automatic, if the quality gate passes and the charged ε is within {limit}"

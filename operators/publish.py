@@ -32,8 +32,10 @@ class PublishOperator(SluiceOperator):
         self.asset = asset
 
     def step(self, run: Run) -> Facts:
+        from operators.bucket import storage_options
         from synth import steps
 
+        run.storage_options = storage_options(run.contract.publish.uri)
         return steps.publish(run)
 
     def execute(self, context: Context) -> Facts:

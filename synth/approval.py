@@ -83,13 +83,12 @@ def approval_request(run: Run) -> ApprovalRequest:
     published = [e for e in history if e.kind == "published" and e.run.startswith(f"{dataset}/") and e.run != run.name]
     gates = {e.run: e.payload for e in history if e.kind == "gate"}
     bundle = run.workspace.folder("bundle")
-    statement = json.loads((bundle / "privacy_statement.json").read_text(encoding="utf-8"))
     return ApprovalRequest(
         contract=run.contract,
         policy=run.policy_name,
         approvers=run.registered.policy.approval.approvers,
         gate=passed_gate(run),
-        claim=statement["claim"]["text"],
+        statement=json.loads((bundle / "privacy_statement.json").read_text(encoding="utf-8")),
         report=str(bundle / "quality_report.html"),
         requester=_requester(run),
         previous=gates[published[-1].run] if published else None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +40,17 @@ def parsed_and_codes(run: Run, frame: pd.DataFrame) -> tuple[pd.DataFrame, Codes
 def distributions(run: Run) -> list[npt.NDArray[np.float64]]:
     """The released marginals of the model, one a column."""
     sizes = np.cumsum([column.size for column in run.schema.columns])[:-1]
-    return np.split(run.workspace.read_arrays("dp/model.npz")["distributions"], sizes)
+    return np.split(run.workspace.read_tensors("dp/model.safetensors")["distributions"], sizes)
+
+
+def model_facts(run: Run) -> dict[str, Any]:
+    """What the tensors of a model mean: its method, options and columns."""
+    return {
+        "format": 1,
+        "method": run.contract.method.model_dump(mode="json"),
+        "target": run.schema.target,
+        "columns": [{"name": c.name, "kind": c.kind, "codes": c.size} for c in run.schema.columns],
+    }
 
 
 def release_facts(run: Run, measurements: tuple[Measurement, ...], pairs: PairDistances) -> ReleaseFacts:
@@ -61,7 +72,7 @@ def release_facts(run: Run, measurements: tuple[Measurement, ...], pairs: PairDi
         codes = parsed_and_codes(run, frame)[1]
         for i, column in enumerate(schema.columns):
             synthetic[i] += np.bincount(codes[:, i], minlength=column.size)
-    model = workspace.read_arrays("dp/model.npz")
+    model = workspace.read_tensors("dp/model.safetensors")
     judgements: tuple[Judgement, ...] = validation.judge(noisy, run.contract, validation_event)
     generation = workspace.read_json("public/generation.json")
     return ReleaseFacts(

@@ -121,6 +121,8 @@ def policy_for(ledger: Ledger, contract: Contract) -> RegisteredPolicy:
         )
     if privacy.delta > policy.delta:
         faults.append(f"privacy.delta={privacy.delta:g} is above the policy's delta={policy.delta:g}")
+    if contract.approval.mode == "human" and not policy.approval.approvers:
+        faults.append("approval.mode is human, the policy names no approvers, so nobody could ever approve")
     if policy.approval.mode == "human" and contract.approval.mode != "human":
         faults.append("approval.mode is automatic, the policy asks for human")
     if faults:

@@ -46,12 +46,17 @@ class Run:
 
     :param contract: as the caller has it; from ``allocate`` on it must be the reserved one.
     :param run_id: any text.
+    :param requested_by: who started it; None if no person did, or none that anything authenticated.
+    :param storage_options: what fsspec needs to open the bucket of ``publish.uri``, beyond the URI and the environment.
+        It may hold credentials: it is neither shown nor kept.
     """
 
     contract: Contract
     run_id: str
     settings: Settings = field(default_factory=Settings.from_environment)
     progress: Progress = silent
+    requested_by: str | None = None
+    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __enter__(self) -> Run:
         return self

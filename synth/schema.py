@@ -36,7 +36,8 @@ _BYTES = (
     pa.types.is_binary_view,
     pa.types.is_fixed_size_binary,
 )
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)  # linear in the text's length
+_LONGEST_NUMBER = 400  # characters; longer than any finite float's digits
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class ColumnDomain:
                 return 0.0
         if lowered in ("true", "false"):
             return float(lowered == "true")
-        value = float(text) if _NUMBER.fullmatch(text) else math.nan
+        value = float(text) if len(text) <= _LONGEST_NUMBER and _NUMBER.fullmatch(text) else math.nan
         return value if math.isfinite(value) else math.nan
 
     def encode(self, parsed: npt.NDArray[Any]) -> Codes:
@@ -230,7 +231,8 @@ def canonical_texts(cells: pa.ChunkedArray | pa.Array) -> npt.NDArray[Any]:
 
 def _distinct_texts(cells: pa.ChunkedArray | pa.Array) -> tuple[npt.NDArray[np.int64], list[str]]:
     """Codes into the distinct canonical texts, the last code for null."""
-    array = _plain(cells.combine_chunks() if isinstance(cells, pa.ChunkedArray) else cells)
+    column = cells if isinstance(cells, pa.ChunkedArray) else pa.chunked_array([cells])
+    array = plain_column(column).combine_chunks()
     encoded = array.dictionary_encode()
     texts = [_canonical(value.as_py()) for value in encoded.dictionary]
     distinct = [text for text in dict.fromkeys(texts) if text is not None]
@@ -238,6 +240,15 @@ def _distinct_texts(cells: pa.ChunkedArray | pa.Array) -> tuple[npt.NDArray[np.i
     table = np.array([position.get(text, len(distinct)) for text in texts] + [len(distinct)], dtype=np.int64)  # type: ignore[arg-type]
     indices = encoded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
     return table[indices], distinct
+
+
+def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column in a type whose rows can be taken and whose chunks can be joined, whatever its cells hold.
+
+    Chunk by chunk: to join dictionaries may overflow their index type by one cell, and to join texts their offsets.
+    """
+    kind = _plain(pa.array([], column.type)).type
+    return pa.chunked_array([_plain(chunk) for chunk in column.chunks], kind)
 
 
 def _plain(array: pa.Array) -> pa.Array:
@@ -259,15 +270,15 @@ def _plain(array: pa.Array) -> pa.Array:
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
         return array
     if pa.types.is_nested(kind):
-        return pa.nulls(len(array), pa.binary())
+        return pa.nulls(len(array), pa.large_binary())
     if pa.types.is_timestamp(kind):
         array = array.cast(pa.timestamp(kind.unit))  # in UTC: a worker may not know the zone
     try:
         if not any(test(kind) for test in _BYTES):
             array = array.cast(pa.string())  # Python objects of dates can fail on one extreme cell; text cannot
-        return array.cast(pa.binary())
+        return array.cast(pa.large_binary())
     except pa.ArrowNotImplementedError:
-        return pa.nulls(len(array), pa.binary())
+        return pa.nulls(len(array), pa.large_binary())
 
 
 def _canonical(value: Any) -> str | None:

@@ -6,8 +6,9 @@ fixed for the policy's life. A neighbouring table, with one unit more or less, d
 
 The hash is of the unit's id where there is one, else of (row content, occurrence number): never of a row's
 position, which would move other people's rows between branches. Whether the read succeeds depends on the file's
-existence, format and column names, never on a cell. A CSV record is one line: a stray quote spoils its own line
-and no other. Rows without a unit id, and lines that do not fit the header, are dropped without a word.
+existence, format and column names, never on a cell. A CSV record is one line, quoted or not: a stray quote spoils its
+own line and no other, and text with line breaks belongs into Parquet. Rows without a unit id, and lines that do not fit
+the header, are dropped without a word.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import pyarrow.parquet as pq
 from synth.contract import Contract, UnitColumn, resolve_uri
 from synth.errors import ContractError, SourceUnavailable
 from synth.randomness import random_words
-from synth.schema import Schema, canonical_texts
+from synth.schema import Schema, canonical_texts, plain_column
 
 _LONGEST_CELL = 1 << 20
 
@@ -141,7 +142,8 @@ def _column_names(contract: Contract) -> list[str]:
 def _read(contract: Contract) -> pa.Table:
     with _opened(contract) as file:
         if contract.source.file_format == "parquet":
-            return pq.read_table(file, columns=_wanted(contract))
+            table = pq.read_table(file, columns=_wanted(contract))
+            return pa.table({name: plain_column(table[name]) for name in _wanted(contract)})
         return _read_csv(_text(file), contract)
 
 

@@ -13,7 +13,6 @@ the code.
 from __future__ import annotations
 
 import functools
-import logging
 import secrets
 import shutil
 import traceback
@@ -25,9 +24,17 @@ from typing import Any
 import numpy as np
 
 from synth import validation
-from synth.approval import automatic_conditions, decision_of, passed_gate, record_decision
-from synth.assembly import distributions, parsed_and_codes, release_facts, synthetic_frames
-from synth.errors import AwaitingApproval, NotApproved, QualityRejected, SluiceError, StepFailed, ValidationFailed
+from synth.approval import approval_of, decide_by_conditions, decision_of, passed_gate, record_request
+from synth.assembly import distributions, model_facts, parsed_and_codes, release_facts, synthetic_frames
+from synth.errors import (
+    NotApproved,
+    QualityRejected,
+    ReservationReleased,
+    SluiceError,
+    StepFailed,
+    TamperedArtifact,
+    ValidationFailed,
+)
 from synth.ledger import Charge
 from synth.methods.base import Model
 from synth.officer import policy_for
@@ -48,11 +55,10 @@ Step = Callable[[Run], Facts]
 _SNAPSHOT = "private/snapshot.parquet"
 _HOLDOUT = "sluice holdout"
 _BUNDLE = "bundle"
-_logger = logging.getLogger("sluice")
 
 
 def _step(function: Step) -> Step:
-    """Keeps texts of libraries in: their warnings, their log lines below error, their exceptions."""
+    """Keeps texts of libraries in: their warnings and their exceptions."""
 
     @functools.wraps(function)
     def guarded(run: Run) -> Facts:
@@ -110,6 +116,7 @@ def allocate(run: Run) -> Facts:
         charges=charges,
         details={"dataset": run.contract.dataset.name, "plan": plan.document()},
     )
+    record_request(run, run.requested_by)
     cost = max(sum(c.cost for c in charges if branch in c.branches) for branch in (TRAIN, HOLDOUT))
     return {
         "epsilon": round(run.plan.epsilon, 4),
@@ -144,11 +151,12 @@ def validate(run: Run) -> Facts:
 @_step
 def train(run: Run) -> Facts:
     """Fit the synthesizer through charged mechanisms."""
-    if not run.workspace.exists("dp/model.npz"):
+    if not run.workspace.exists("dp/model.safetensors"):
         model = run.method.fit(
             run.schema.encode(_snapshot(run).train), run.contract, run.schema, run.plan, run.once, run.progress
         )
-        run.workspace.write_arrays("dp/model.npz", model.arrays())
+        run.workspace.write_json("dp/model.json", model_facts(run))
+        run.workspace.write_tensors("dp/model.safetensors", model.arrays())
     return {
         "method": run.contract.method.name,
         "mechanisms": [m.name for m in run.plan.mechanisms if m.branches == (TRAIN,)],
@@ -190,11 +198,13 @@ def check(run: Run) -> Facts:
                 "passed": passed,
                 "artifact": digest,
                 "version": facts.version,
+                "rows": facts.rows,
                 "epsilon": facts.budget.epsilon_release,
                 "attempts": dict(facts.budget.attempts),
                 "measurements": [m.document() for m in facts.measurements],
             },
         )
+    run.workspace.erase_private()  # nothing after this step needs a row, and a person may take days to decide
     measurements = [Measurement.from_document(document) for document in recorded.payload["measurements"]]
     if not recorded.payload["passed"]:
         missed = "; ".join(
@@ -220,16 +230,10 @@ def approve(run: Run) -> Facts:
     :raises AwaitingApproval: while a person has not decided.
     :raises NotApproved: after a refusal, or where the conditions do not hold.
     """
-    decision = decision_of(run)
-    if decision is None and run.contract.approval.mode == "automatic":
-        decision = record_decision(run, approved=True, by=f"policy {run.policy_name}", reason=automatic_conditions(run))
-    if decision is None:
-        raise AwaitingApproval(
-            f"run {run.name!r} waits for one of {', '.join(run.registered.policy.approval.approvers)}: "
-            f"`sluice decide FILE {run.run_id} approve|reject --by NAME --reason TEXT`"
-        )
-    if not decision["approved"]:
-        raise NotApproved(f"refused by {decision['by']}: {decision['reason']}")
+    _ = run.plan  # refuses a contract that is not the one that was reserved
+    if decision_of(run) is None and run.contract.approval.mode == "automatic":
+        decide_by_conditions(run)
+    decision = approval_of(run)
     return {"approved_by": decision["by"], "artifact": decision["artifact"]}
 
 
@@ -239,9 +243,7 @@ def publish(run: Run) -> Facts:
 
     :raises NotApproved: if gate, decision and folder do not all name the same artifact.
     """
-    judged, decision = passed_gate(run), decision_of(run)
-    if decision is None or not decision["approved"]:
-        raise NotApproved(f"run {run.name!r} has no approval in the ledger; nothing is published")
+    plan, judged, decision = run.plan, passed_gate(run), approval_of(run)
     if run.ledger.attempts(run.policy_name, run.name) != judged["attempts"]:
         raise NotApproved(
             f"run {run.name!r}: another attempt was charged after its statement was written, which would understate "
@@ -255,17 +257,23 @@ def publish(run: Run) -> Facts:
             f"run {run.name!r}: the folder to publish is not the artifact that passed the gate and was approved"
         )
     approval = {key: decision[key] for key in ("mode", "by", "at", "artifact")}
-    uri = publish_bundle(folder, run.contract.publish.uri, dataset, version, with_approval(manifest, **approval))
+    approved, place = with_approval(manifest, **approval), run.contract.publish.uri
+    uri = publish_bundle(folder, place, dataset, version, approved, run.storage_options)
     fact = {"uri": uri, "version": version, "artifact": decision["artifact"], "epsilon": judged["epsilon"]}
     run.ledger.record(run.policy_name, run.name, "published", fact)
-    return {**fact, "rows": run.contract.rows, "delta": run.plan.delta}
+    return {**fact, "rows": run.contract.rows, "delta": plan.delta}
 
 
 @_step
 def settle(run: Run) -> Facts:
-    """Give back what never started, and erase the private rows of the run; started mechanisms stay spent."""
-    registered = policy_for(run.ledger, run.contract)
-    freed = run.ledger.settle(registered.policy.name, run.name)
+    """Give back what never started, and erase the private rows of the run; started mechanisms stay spent.
+
+    From here on no mechanism of the run can start and its source is not read again.
+    """
+    policy = policy_for(run.ledger, run.contract).policy.name
+    if run.ledger.find(policy, run.name, "reserve") is not None:
+        run.ledger.record(policy, run.name, "settled", {})
+    freed = run.ledger.settle(policy, run.name)
     run.workspace.erase_private()
     return {"never_started": freed}
 
@@ -274,8 +282,9 @@ STEPS: tuple[Step, ...] = (preflight, allocate, validate, train, generate, check
 
 
 def _snapshot(run: Run) -> Snapshot:
-    """The private rows of this run, read from the source on first use and never again."""
+    """The private rows of this run, read from the source on first use and never again; not after it was settled."""
     workspace = run.workspace
+    _refuse_settled(run)
     if not workspace.exists(_SNAPSHOT):
         snapshot = read_snapshot(
             run.contract,
@@ -286,6 +295,7 @@ def _snapshot(run: Run) -> Snapshot:
         marked = snapshot.everyone()
         marked[_HOLDOUT] = np.arange(len(marked)) >= len(snapshot.train)
         workspace.write_frame(_SNAPSHOT, marked)
+        _refuse_settled(run)  # a read that was under way while the run was settled must not leave its rows behind
     frame = workspace.read_frame(_SNAPSHOT)
     texts = [column.name for column in run.schema.columns if not column.parses_to_float]
     frame = frame.astype(dict.fromkeys(texts, object))  # a type inferred by the file format would depend on the rows
@@ -293,8 +303,16 @@ def _snapshot(run: Run) -> Snapshot:
     return Snapshot(frame[~holdout].reset_index(drop=True), frame[holdout].reset_index(drop=True))
 
 
+def _refuse_settled(run: Run) -> None:
+    if run.ledger.find(run.policy_name, run.name, "settled") is not None:
+        run.workspace.erase_private()
+        raise ReservationReleased(f"run {run.name!r} was settled and its private rows are erased; start a new run")
+
+
 def _model(run: Run) -> Model:
-    return run.method.restore(run.workspace.read_arrays("dp/model.npz"), run.contract, run.schema)
+    if run.workspace.read_json("dp/model.json") != model_facts(run):
+        raise TamperedArtifact(f"run {run.name!r}: the model was not fitted for this contract; start a new run")
+    return run.method.restore(run.workspace.read_tensors("dp/model.safetensors"), run.contract, run.schema)
 
 
 def _measure(run: Run) -> tuple[tuple[Measurement, ...], PairDistances]:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import safetensors.numpy
 
 from synth.canonical import canonical_json
 from synth.errors import TamperedArtifact
@@ -95,6 +96,14 @@ class Workspace:
         """Named arrays of a committed artifact."""
         with np.load(io.BytesIO(self.read(name)), allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files}
+
+    def write_tensors(self, name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Commit a model's tensors as safetensors, which hold numbers and no code."""
+        self.write(name, safetensors.numpy.save({key: np.asarray(value, order="C") for key, value in arrays.items()}))
+
+    def read_tensors(self, name: str) -> dict[str, npt.NDArray[Any]]:
+        """A model's tensors."""
+        return dict(safetensors.numpy.load(self.read(name)))
 
     def write_frame(self, name: str, frame: pd.DataFrame) -> None:
         """Commit a table."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,9 @@ from synth.contract import Contract, Policy, contract_from_document
 from synth.plan import ReleasePlan
 from synth.run import plan_release
 from synth.settings import Settings
+
+if TYPE_CHECKING:
+    from tests.bucket import Server
 
 PEOPLE = 1500
 
@@ -144,6 +148,26 @@ def planned_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 _PLANS: dict[tuple[str, float], ReleasePlan] = {}
+
+
+@pytest.fixture(scope="session")
+def one_server() -> Iterator[Server]:
+    from tests.bucket import Server
+
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def server(one_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """An emulator of S3 with an empty bucket ``releases``, to which the environment leads."""
+    from tests.bucket import releases_bucket, variables
+
+    for name, value in variables(one_server.url).items():
+        monkeypatch.setenv(name, value)
+    with releases_bucket(one_server):
+        yield one_server
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from synth import steps
@@ -313,14 +315,14 @@ def test_planted_values_are_never_seen_again(
 
 
 def test_neighbouring_inputs_give_the_same_states(deployment: Deployment) -> None:
-    """One person more, with the worst row imaginable, moves no step's outcome."""
+    """One person more, with the worst row imaginable, moves no step's outcome; nor does its time explode."""
     ordinary = people()
     worst = pd.DataFrame(
         [
             {
                 "person": PLANTED[3],
                 "age": PLANTED[0],
-                "income": "1e400",
+                "income": "9" * 100_000 + "x",
                 "region": "\x00'\x1f",
                 "member": "nan",
                 "buys": "\ufffd",
@@ -333,6 +335,102 @@ def test_neighbouring_inputs_give_the_same_states(deployment: Deployment) -> Non
         facts = run_all(deployment.run(run_id))
         states.append({name: sorted(values) for name, values in facts.items()})
     assert states[0] == states[1]
+
+
+@pytest.mark.parametrize(("without", "extra"), [(0, 1), (1, 1)], ids=["nobody and somebody", "one and two"])
+def test_hardly_anybody_gives_the_same_states(tmp_path: Path, without: int, extra: int) -> None:
+    """Empty branches, too, are measured rather than betrayed by a failure."""
+    deployment = Deployment(tmp_path)
+    outcomes = []
+    for rows in (without, without + extra):
+        deployment.write(people(2000).iloc[:rows])
+        deployment.register()
+        run = deployment.run(f"{rows}", expectations=[], quality={})
+        outcomes.append(sorted(run_all(run)))
+        assert starts(run) == {mechanism.name: 1 for mechanism in run.plan.mechanisms}
+    assert outcomes[0] == outcomes[1]
+
+
+def test_one_category_more_in_a_parquet_dictionary_changes_nothing_for_others(tmp_path: Path) -> None:
+    """Chunks with dictionaries of their own overflow their index type when they are joined at 128 values."""
+    outcomes = []
+    for number, last in enumerate(("c5", "NEW")):
+        deployment = Deployment(tmp_path)
+        table = people(1500).assign(region=[f"c{i % 127}" for i in range(1500)])
+        table.loc[1499, "region"] = last
+        columns = {name: pa.array(table[name]) for name in table}
+        halves = [pa.array(table["region"][:1000]), pa.array(table["region"][1000:])]
+        columns["region"] = pa.chunked_array([half.dictionary_encode().cast(_INT8) for half in halves], _INT8)
+        with pq.ParquetWriter(tmp_path / f"people{number}.parquet", pa.table(columns).schema) as writer:
+            for start in (0, 1000):
+                writer.write_table(pa.table(columns).slice(start, 1000 if start == 0 else 500))
+        source = str(tmp_path / f"people{number}.parquet")
+        deployment.register(name=f"policy{number}", sources=[source])
+        run = deployment.run(f"{number}", source={"uri": source}, expectations=[], quality={})
+        outcomes.append(sorted(run_all(run)))
+    assert outcomes[0] == outcomes[1]
+
+
+_INT8 = pa.dictionary(pa.int8(), pa.string())
+
+
+def test_after_settling_the_source_is_not_read_again(deployment: Deployment) -> None:
+    run = deployment.run()
+    steps.preflight(run)
+    steps.allocate(run)
+    steps.settle(run)
+    (deployment.folder / "people.csv").unlink()
+    for step in (steps.validate, steps.train):
+        with pytest.raises((ReservationReleased, TamperedArtifact)):
+            step(deployment.run())
+    assert list((run.workspace.root / "private").iterdir()) == []
+
+
+def test_a_mechanism_that_died_before_settling_cannot_run_on_another_snapshot(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = deployment.run()
+    for step in (steps.preflight, steps.allocate, steps.validate):
+        step(run)
+    with monkeypatch.context() as patch:
+        patch.setattr("synth.methods.tabular.dpdsyn.noisy_marginals", lambda *arguments: 1 / 0)
+        with pytest.raises(StepFailed):
+            steps.train(run)
+    steps.settle(run)
+    with pytest.raises(ReservationReleased):
+        steps.train(deployment.run())
+    assert starts(run)["marginals"] == 1
+    assert run.ledger.runs("people_policy")[0].state == "settled"
+
+
+def test_rows_are_not_kept_while_a_person_decides(tmp_path: Path) -> None:
+    deployment = Deployment(tmp_path)
+    deployment.write(people())
+    deployment.register(approval={"mode": "human", "approvers": ["ada"]})
+    run = deployment.run(approval={"mode": "human"})
+    for step in steps.STEPS[:6]:
+        step(run)
+    assert list((run.workspace.root / "private").iterdir()) == []
+
+
+@pytest.mark.parametrize("changed", [{"publish": {"uri": "/elsewhere"}}, {"approval": {"mode": "automatic"}}])
+def test_a_contract_that_changes_while_a_person_decides_is_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
+    deployment = Deployment(tmp_path)
+    deployment.write(people())
+    deployment.register(approval={"mode": "automatic", "approvers": ["ada"]})
+    run = deployment.run(approval={"mode": "human"})
+    for step in steps.STEPS[:6]:
+        step(run)
+    edited = deployment.run(**{"approval": {"mode": "human"}, **changed})
+    for step in (steps.approve, steps.publish):
+        with pytest.raises(PlanChanged):
+            step(edited)
+    assert not (tmp_path / "bucket").exists()
+
+
+def test_a_person_is_only_asked_where_the_policy_names_one(deployment: Deployment) -> None:
+    with pytest.raises(PolicyError, match="names no approvers"):
+        steps.preflight(deployment.run(approval={"mode": "human"}))
 
 
 def test_many_rows_of_one_person_count_once(deployment: Deployment) -> None:

@@ -63,7 +63,7 @@ def check_contract(file: ContractFile, as_json: AsJson = False) -> None:
         unit = "row" if privacy.unit == "row" else f"one value of {privacy.unit.column!r}"
         console.print(f"[green]ok[/] {contract.dataset.name}: {contract.dataset.title}")
         console.print(
-            f"   a release is (ε={privacy.epsilon:g}, δ={privacy.delta:g})-DP for each {unit}, "
+            f"   a release is planned to be (ε={privacy.epsilon:g}, δ={privacy.delta:g})-DP for each {unit}, "
             f"{len(contract.columns)} columns, {contract.rows:,} rows, {len(contract.expectations)} expectations",
             highlight=False,
         )

@@ -33,14 +33,14 @@ class Dataset(Frozen):
 
 
 class Source(Frozen):
-    """Where the private table lives: one Parquet or CSV file, by fsspec URI.
+    """Where the private table lives: one Parquet or CSV file, by fsspec URI. A CSV record is one line, quoted or not.
 
     ``${NAME}`` in the URI is read from the environment.
     """
 
     uri: Annotated[str, Field(min_length=1)]
     format: Literal["parquet", "csv"] | None = Field(None, description="By default the URI's suffix.")
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    delimiter: Annotated[str, Field(pattern=r"^[^\r\n\"\x00]$")] = ","
     null_values: tuple[str, ...] = Field(("", "NA", "NaN", "null"), description="CSV cells that mean null.")
 
     @model_validator(mode="after")
@@ -75,7 +75,9 @@ class Privacy(Frozen):
 
     unit: Unit
     neighbouring: Literal["add_or_remove_one"] = "add_or_remove_one"
-    epsilon: Epsilon
+    epsilon: Epsilon = Field(
+        description="What a release is planned to cost; attempts that died come on top, within the policy's bound."
+    )
     delta: Delta
     approximate_units: Annotated[int, Field(ge=100)] = Field(
         description="A planning constant that is public knowledge; never compared with the data."

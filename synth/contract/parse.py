@@ -38,6 +38,9 @@ _LATER_FIELDS = (
 )  # fmt: skip
 
 
+_ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfss": "abfs"}
+
+
 @dataclass(frozen=True)
 class Fault:
     """One thing that is wrong with a document."""
@@ -93,10 +96,13 @@ def resolve_uri(uri: str) -> str:
         return os.environ[match[1]]
 
     expanded = re.sub(r"\$\{(\w+)\}", value, uri)
+    if "::" in expanded:
+        raise ContractError(f"uri {uri!r}: chained protocols are not accepted: one place must have one name")
     scheme, separator, rest = expanded.partition("://")
-    if not separator:
-        return "file://" + os.path.realpath(expanded)
-    return "file://" + os.path.realpath(rest) if scheme in ("file", "local") else expanded
+    if not separator or scheme in ("file", "local"):
+        return "file://" + os.path.realpath(rest if separator else expanded)
+    scheme = _ALIASES.get(scheme.lower(), scheme.lower())
+    return f"{scheme}://{re.sub('/+', '/', rest)}"
 
 
 def _read(path: str | Path) -> str:

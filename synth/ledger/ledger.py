@@ -133,6 +133,7 @@ class Ledger:
         from the second on its cost is charged again.
 
         :returns: the attempt's number, from 1.
+        :raises ReservationReleased: the mechanism was freed, or the fact 'settled' is recorded for the run.
         """
         with self._writing(policy) as chain:
             return spending.begin(chain, run, mechanism, plan_digest)

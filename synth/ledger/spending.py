@@ -70,6 +70,11 @@ def begin(chain: Chain, run: str, mechanism: str, plan_digest: str) -> int:
             f"run {run!r} has no reservation under policy {chain.policy!r}; reserve its plan before anything reads rows"
         )
     _require_plan(reserved, plan_digest)
+    if chain.find(keys.fact_key(run, "settled")) is not None:
+        raise ReservationReleased(
+            f"run {run!r} was settled and its private rows are erased, so mechanism {mechanism!r} cannot start; "
+            "start a new run"
+        )
     charge = _charge(reserved, mechanism)
     most: int = reserved.payload["max_attempts"]
     begun = chain.find_all([keys.begin_key(run, mechanism, number) for number in range(1, most + 1)])

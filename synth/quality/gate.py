@@ -90,9 +90,12 @@ def measure(
 
     def outcomes() -> dict[str, npt.NDArray[np.int64]]:
         labels = holdout_codes[:, schema.target_index]
-        predicted = [*(learner.predict(holdout_features) for learner in learners), label_model(holdout_codes)]
-        cells = sum((answer == labels).astype(np.int32) << bit for bit, answer in enumerate(predicted))
-        return {"counts": noisy_histogram(np.asarray(cells), _OUTCOMES, plan.counts("gate_outcomes"))}
+        cells = np.zeros(len(labels), np.int32)
+        if len(labels):  # some learners refuse to predict for nobody, which would tell that nobody is there
+            predicted = [*(learner.predict(holdout_features) for learner in learners), label_model(holdout_codes)]
+            for bit, answer in enumerate(predicted):
+                cells += (answer == labels).astype(np.int32) << bit
+        return {"counts": noisy_histogram(cells, _OUTCOMES, plan.counts("gate_outcomes"))}
 
     counts = once("gate_outcomes", outcomes)["counts"].astype(np.float64)
     units = max(1.0, float(counts.sum()))
@@ -113,7 +116,9 @@ def measure(
         for bit, (name, title, threshold) in enumerate(zip(_PREDICTORS, _TITLES, thresholds, strict=True))
     ]
     noise = plan.counts("gate_pairs").sigma / (2 * _RESOLUTION * units)
-    mean = _pair_distance(distances, noise, units, synthetic, groups, quality.max_pair_distance)
+    mean = _pair_distance(
+        distances, noise, sigma * math.sqrt(_OUTCOMES), units, synthetic, groups, quality.max_pair_distance
+    )
     pairwise = PairDistances(schema.names, tuple(float(d) for d in np.clip(distances, 0, 1)), noise)
     return (*accuracies, mean), pairwise
 
@@ -142,6 +147,7 @@ def _accuracy(
 def _pair_distance(
     distances: npt.NDArray[np.float64],
     noise_of_each: float,
+    noise_of_units: float,
     units: float,
     synthetic: Codes,
     groups: Sequence[npt.NDArray[np.int32]],
@@ -157,9 +163,11 @@ def _pair_distance(
             ]
         )
     )
+    # n is noisy too: h/n and h/n' differ by |1 - n/n'| in L1, so a distance by at most half of the relative error.
+    noise = math.hypot(noise, noise_of_units / (2 * units))
     return Measurement(
         name="pair_distance",
-        title="Mean total variation distance of all pairs of columns, release to holdout",
+        title="Mean total variation distance of all pairs of columns, release to this very holdout",
         value=value,
         noise_scale=noise,
         low=max(0.0, value - _Z95 * noise),

@@ -13,8 +13,9 @@ class Measurement:
     """One quality number, under DP, "before selection by the gate".
 
     :ivar value: the measured value.
-    :ivar noise_scale: standard deviation that the privacy noise adds to ``value``.
-    :ivar low: lower end of a 95 % interval, privacy noise and sampling of the holdout together.
+    :ivar noise_scale: standard deviation, at most, that the privacy noise adds to ``value``.
+    :ivar low: lower end of a 95 % interval: for accuracies privacy noise and sampling of the holdout together; for
+        the pair distance, which is about this very holdout, privacy noise alone.
     :ivar high: its upper end.
     :ivar reference: what to compare with, e.g. the majority floor or the sampling floor; None if nothing.
     :ivar threshold: from the contract; None if it has none.

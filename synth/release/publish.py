@@ -1,13 +1,15 @@
 """Publishing: from a finished bundle to ``<uri>/<dataset>/<version>/``, all of it or nothing that counts.
 
-Files are staged beside the destination, checked, and moved; ``manifest.json`` comes last. On a local file system the
-move is one rename of the whole folder. On an object store, which cannot rename, files are copied and a prefix
-without a manifest is no release. Trying again after any crash completes: what the crash left is removed first.
+``manifest.json`` comes last, and a prefix without one is no release. On a local file system files are staged beside
+the destination and moved by one rename of the whole folder. An object store cannot rename: files go straight to their
+place, the listing is compared with the manifest, and the manifest is written on the condition that none is there.
+Nothing in an object store is ever deleted, so the credentials need no right to. Trying again after any crash completes.
 Versions never change.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -19,29 +21,37 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from synth.contract import resolve_uri
 from synth.errors import NotApproved, PublishFailed, SluiceError, TamperedArtifact, VersionTaken
+from synth.release.bucket import open_place
 from synth.release.manifest import MANIFEST, artifact_digest, list_files, manifest_bytes, manifest_digest
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
-def publish_bundle(folder: Path, uri: str, dataset: str, version: str, manifest: Mapping[str, Any]) -> str:
+def publish_bundle(
+    folder: Path,
+    uri: str,
+    dataset: str,
+    version: str,
+    manifest: Mapping[str, Any],
+    storage_options: Mapping[str, Any] | None = None,
+) -> str:
     """Publish a bundle; returns the address of the release. Doing it again with the same manifest does nothing.
 
     :param folder: as :func:`synth.release.bundle.build_bundle` left it.
     :param uri: the contract's ``publish.uri``.
     :param manifest: with its approval, see :func:`synth.release.manifest.with_approval`.
+    :param storage_options: what fsspec needs to open the bucket, beyond the URI and the environment; never shown.
+    :raises ContractError: if ``uri`` holds credentials, or a variable in it is not set.
     :raises NotApproved: if the manifest's approval is missing or about another artifact.
     :raises TamperedArtifact: if the folder does not hold exactly the manifest's files.
     :raises VersionTaken: if the version exists with another manifest.
     :raises PublishFailed: if the bucket refuses or cannot be reached.
     """
     _require_sound(folder, dataset, version, manifest)
-    resolved = resolve_uri(uri)
     try:
-        file_system, root = fsspec.core.url_to_fs(resolved)
-        _Publication(file_system, f"{root.rstrip('/')}/{dataset}", version, folder, manifest).run()
+        place = open_place(uri, storage_options)
+        _Publication(place.file_system, f"{place.path}/{dataset}", version, folder, manifest).run()
     except SluiceError:
         raise
     except Exception as error:
@@ -50,7 +60,7 @@ def publish_bundle(folder: Path, uri: str, dataset: str, version: str, manifest:
             "exists, that the worker may write there and that support for its protocol is installed, then try again. "
             "What was uploaded so far does not count as a release"
         ) from None
-    return f"{resolved.rstrip('/')}/{dataset}/{version}"
+    return f"{place.address}/{dataset}/{version}"
 
 
 def _require_sound(folder: Path, dataset: str, version: str, manifest: Mapping[str, Any]) -> None:
@@ -93,16 +103,28 @@ class _Publication:
 
     def run(self) -> None:
         """Publish, unless it is published already."""
+        if isinstance(self.file_system, LocalFileSystem):
+            self._publish_folder()
+        else:
+            self._publish_objects()
+
+    def _publish_folder(self) -> None:
         self.file_system.makedirs(self.base, exist_ok=True)
         self._remove_leftovers()
         if self._published():
             return
         for entry in self.manifest["files"]:
-            self._upload(entry)
-        if isinstance(self.file_system, LocalFileSystem):
-            self._rename()
-        else:
-            self._copy()
+            self._stage(entry)
+        self._rename()
+
+    def _publish_objects(self) -> None:
+        if self._published():
+            return
+        # What an attempt that died has left is written again: without a manifest nobody has relied on it.
+        for entry in self.manifest["files"]:
+            self.file_system.put_file(str(self.folder / entry["path"]), f"{self.target}/{entry['path']}")
+        self._require_exactly_the_files()
+        self._write_manifest()
 
     def _published(self) -> bool:
         self.file_system.invalidate_cache()
@@ -124,18 +146,11 @@ class _Publication:
             if staging.fullmatch(path.rstrip("/").rsplit("/", 1)[-1]):
                 self.file_system.rm(path, recursive=True)
 
-    def _upload(self, entry: Mapping[str, Any]) -> None:
+    def _stage(self, entry: Mapping[str, Any]) -> None:
         path = f"{self.staging}/{entry['path']}"
         self.file_system.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
         self.file_system.put_file(str(self.folder / entry["path"]), path)
-        self._require_size(path, entry["bytes"])
-
-    def _require_size(self, path: str, expected: int) -> None:
-        size = self.file_system.info(path)["size"]
-        if size != expected:
-            raise PublishFailed(
-                f"{path} holds {size} bytes of {expected} after the upload; check the place's quota, then try again"
-            )
+        _require_size(path, self.file_system.info(path)["size"], entry["bytes"])
 
     def _rename(self) -> None:
         """Manifest into the staging folder, all of it to disk, then one rename."""
@@ -152,17 +167,41 @@ class _Publication:
                 self.file_system.rm(self.staging, recursive=True)
         _to_disk(self.base)
 
-    def _copy(self) -> None:
-        """Every file to its place, then the manifest, which makes them a release."""
-        if self.file_system.exists(self.target):  # an attempt died before its manifest
-            self.file_system.rm(self.target, recursive=True)
+    def _require_exactly_the_files(self) -> None:
+        self.file_system.invalidate_cache()
+        there = {path: about["size"] for path, about in self.file_system.find(self.target, detail=True).items()}
+        prefix = self.file_system._strip_protocol(self.target)
         for entry in self.manifest["files"]:
-            path = f"{self.target}/{entry['path']}"
-            self.file_system.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-            self.file_system.cp_file(f"{self.staging}/{entry['path']}", path)
-            self._require_size(path, entry["bytes"])
-        self.file_system.pipe_file(f"{self.target}/{MANIFEST}", manifest_bytes(self.manifest))
-        self.file_system.rm(self.staging, recursive=True)
+            path = f"{prefix}/{entry['path']}"
+            _require_size(path, there.pop(path, 0), entry["bytes"])
+        there.pop(f"{prefix}/{MANIFEST}", None)  # of another attempt, this moment: the condition below decides
+        if there:
+            raise PublishFailed(
+                f"{prefix} holds {len(there)} files that are not of this release, such as "
+                f"{min(there).removeprefix(prefix + '/')}; find out who wrote there, remove them, then try again"
+            )
+
+    def _write_manifest(self) -> None:
+        """The manifest makes the files a release; it is written once."""
+        path, content = f"{self.target}/{MANIFEST}", manifest_bytes(self.manifest)
+        try:
+            self.file_system.pipe_file(path, content, mode="create")
+        except FileExistsError:
+            if not self._published():
+                raise
+        except OSError as error:
+            # A store without conditional writes; then looking first is the best there is.
+            if error.errno != errno.ENOSYS:
+                raise
+            if not self._published():
+                self.file_system.pipe_file(path, content)
+
+
+def _require_size(path: str, size: int, expected: int) -> None:
+    if size != expected:
+        raise PublishFailed(
+            f"{path} holds {size} bytes of {expected} after the upload; check the place's quota, then try again"
+        )
 
 
 def _to_disk(path: str) -> None:

@@ -20,7 +20,7 @@ class ApprovalRequest:
     """One question to the approvers.
 
     :ivar gate: what the ledger has of the gate that was passed.
-    :ivar claim: the statement's claim in words.
+    :ivar statement: the privacy statement that the release would carry.
     :ivar report: where an approver with access to the workspace finds the whole report.
     :ivar requester: who started the run; None if no person did.
     :ivar previous: the gate's entry of the dataset's last published release, if there is one.
@@ -31,7 +31,7 @@ class ApprovalRequest:
     policy: str
     approvers: Sequence[str]
     gate: Mapping[str, Any]
-    claim: str
+    statement: Mapping[str, Any]
     report: str
     requester: str | None
     previous: Mapping[str, Any] | None
@@ -46,7 +46,7 @@ class ApprovalRequest:
             uri=self.contract.publish.uri,
             rows=self.contract.rows,
             gate=self.gate,
-            claim=self.claim,
+            statement=self.statement,
             measurements=measurements,
             previous=self.previous,
             previous_at=self.previous_at,

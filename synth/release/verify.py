@@ -15,8 +15,7 @@ from typing import Any
 
 import fsspec
 
-from synth.contract import resolve_uri
-from synth.errors import ContractError
+from synth.release.bucket import open_place
 from synth.release.claim import claim_problems
 from synth.release.data import part_problems
 from synth.release.manifest import FORMAT_VERSION, MANIFEST, artifact_digest, manifest_digest, sha256_of
@@ -43,14 +42,17 @@ class Verification:
         return not self.problems
 
 
-def verify_release(uri: str) -> Verification:
-    """Check the release at an address. Reads every file twice; memory: one row group."""
+def verify_release(uri: str, storage_options: Mapping[str, Any] | None = None) -> Verification:
+    """Check the release at an address. Reads every file twice; memory: one row group.
+
+    :param storage_options: what fsspec needs to read there, beyond the URI and the environment; never shown.
+    """
     facts: dict[str, Any] = {"uri": uri}
     try:
-        file_system, root = fsspec.core.url_to_fs(resolve_uri(uri))
-        reader = _Reader(file_system, root.rstrip("/"), facts)
+        place = open_place(uri, storage_options)
+        reader = _Reader(place.file_system, place.path, facts)
         return Verification(tuple(reader.problems()), facts)
-    except (OSError, ImportError, ValueError, ContractError) as error:
+    except Exception as error:  # clients of object stores raise what they like
         return Verification((f"{uri} cannot be read ({type(error).__name__}); check the address",), facts)
 
 

@@ -36,7 +36,8 @@ VALIDATION = (
 QUALITY = (
     "Every quality number is an output of a charged mechanism on the holdout, before selection by the gate: a release "
     "is published only if the numbers reach the contract's thresholds, so among published releases they are a little "
-    "too good. Intervals are 95 %."
+    "too good. Intervals are 95 %: of accuracies with the sampling of the holdout, of distances, which are to this "
+    "very holdout, for privacy noise alone."
 )
 TRUST_MODEL = {
     "model": "central, with a trusted curator",
@@ -112,10 +113,12 @@ def contribution(contract: Contract) -> dict[str, Any]:
         )
     else:
         text = "Each row is a unit of its own; rows of one person are not brought together and not bounded."
-    more = (
-        " Each cell is moved into its declared domain, or becomes null, by looking at that cell alone; CSV lines "
-        "that do not fit the header are dropped."
-    )
+    more = " Each cell is moved into its declared domain, or becomes null, by looking at that cell alone."
+    if contract.source.file_format == "csv":
+        more += (
+            " The source is CSV, of which each line is a record, quoted or not, and lines that do not fit the header "
+            "are dropped; a person whose text spans lines would count as several."
+        )
     return {"max_records_per_unit": contract.privacy.max_records, "text": text + more}
 
 

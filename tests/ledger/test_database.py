@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sqlite3
 import stat
 import traceback
 from pathlib import Path
@@ -8,13 +7,16 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import text
 
 from synth.errors import LedgerError, LedgerUnavailable
 from synth.ledger import Ledger, database
+from synth.ledger.database import Database
 from synth.ledger.models import metadata
-from tests.ledger.conftest import Reserve
+from tests.ledger.conftest import Reserve, only_sqlite
 
 
+@only_sqlite
 def test_a_new_ledger_is_private_to_its_owner(ledger: Ledger, path: Path) -> None:
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -37,16 +39,16 @@ def test_the_migrations_build_the_table_the_code_uses(ledger: Ledger) -> None:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
-def test_a_schema_of_a_newer_version_is_left_alone(ledger: Ledger, path: Path, url: str) -> None:
-    connection = sqlite3.connect(path)
-    connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    connection.commit()
+@only_sqlite
+def test_a_schema_of_a_newer_version_is_left_alone(ledger: Ledger, url: str) -> None:
+    with Database.connect(url).writing("a newer version") as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(LedgerError, match="newer version of Sluice"):
         Ledger.open(url)
 
 
 @pytest.mark.parametrize(
-    "url",
+    "address",
     [
         "sqlite://",
         "sqlite:///:memory:",
@@ -57,9 +59,9 @@ def test_a_schema_of_a_newer_version_is_left_alone(ledger: Ledger, path: Path, u
         "postgresql://officer:hunter2@host:port/budget",
     ],
 )
-def test_a_url_that_cannot_hold_a_ledger_is_refused_without_repeating_it(url: str) -> None:
+def test_a_url_that_cannot_hold_a_ledger_is_refused_without_repeating_it(address: str) -> None:
     with pytest.raises(LedgerError, match="accepted: sqlite:////absolute") as refused:
-        Ledger.open(url)
+        Ledger.open(address)
     assert "hunter2" not in "".join(traceback.format_exception(refused.value))
 
 
@@ -72,6 +74,7 @@ def test_an_unreachable_server_is_an_error_to_retry_that_tells_no_credentials() 
     assert not any(word in "".join(traceback.format_exception(refused.value)) for word in secrets)
 
 
+@only_sqlite
 def test_a_file_that_is_no_database_is_refused(path: Path, url: str) -> None:
     path.parent.mkdir()
     path.write_bytes(b"not a database, but long enough to have a header of one hundred bytes" * 3)
@@ -86,15 +89,14 @@ def test_a_path_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 
 def test_waiting_too_long_for_the_lock_is_an_error_to_retry_without_the_statement(
-    path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+    url: str, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Ledger.migrate(url)
-    monkeypatch.setattr(database, "LOCK_TIMEOUT_S", 0.05)
-    holder = sqlite3.connect(path, isolation_level=None)
-    holder.execute("BEGIN IMMEDIATE")
+    code = {"sqlite": "SQLITE_BUSY", "postgresql": "55P03"}[backend]
     with Ledger.open(url) as ledger:
-        with pytest.raises(LedgerUnavailable, match="SQLITE_BUSY") as refused:
-            ledger.register("patients", {"sources": ["s3://private/bucket"]}, 10, "officer")
+        with Database.connect(url).writing(database.REGISTRATION_LOCK), monkeypatch.context() as patch:
+            patch.setattr(database, "LOCK_TIMEOUT_S", 0.05)
+            with Ledger.open(url) as waiting, pytest.raises(LedgerUnavailable, match=code) as refused:
+                waiting.register("patients", {"sources": ["s3://private/bucket"]}, 10, "officer")
         assert "private" not in str(refused.value)
-        holder.execute("ROLLBACK")
+        assert refused.value.retry is True
         ledger.register("patients", {"sources": ["s3://private/bucket"]}, 10, "officer")

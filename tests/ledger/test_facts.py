@@ -4,7 +4,7 @@ import pytest
 
 from synth.errors import LedgerError
 from synth.ledger import Charge, Ledger
-from tests.ledger.conftest import Reserve
+from tests.ledger.conftest import Reserve, only_sqlite
 
 SMALL = (Charge("small", ("train",), 3),)
 OTHER = (Charge("other", ("holdout",), 5),)
@@ -36,18 +36,21 @@ def test_facts_do_not_move_the_balance(ledger: Ledger, reserve: Reserve) -> None
     assert entry.balance == {"split-1": {"train": 250, "holdout": 150}}
 
 
+@only_sqlite
 @pytest.mark.parametrize("kind", ["reserve", "start", "free", "commit", "policy", "refund"])
 def test_only_facts_can_be_recorded_by_hand(ledger: Ledger, kind: str) -> None:
     with pytest.raises(LedgerError, match="not a recorded fact"):
         ledger.record("patients", "run", kind, {})
 
 
+@only_sqlite
 @pytest.mark.parametrize("suffix", ["a:b", "decision", "reserve", "two words"])
 def test_a_suffix_cannot_pass_for_another_key(ledger: Ledger, suffix: str) -> None:
     with pytest.raises(LedgerError, match="suffix"):
         ledger.record("patients", "run", "note", {}, suffix=suffix)
 
 
+@only_sqlite
 @pytest.mark.parametrize("run", ["", "a\nb", "x" * 251])
 def test_a_run_without_a_usable_name_is_refused(ledger: Ledger, run: str) -> None:
     with pytest.raises(LedgerError, match="printable"):

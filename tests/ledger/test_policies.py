@@ -6,7 +6,7 @@ import pytest
 
 from synth.errors import LedgerError, PolicyError
 from synth.ledger import Ledger
-from tests.ledger.conftest import CAPACITY, DOCUMENT
+from tests.ledger.conftest import CAPACITY, DOCUMENT, only_sqlite
 
 
 def test_registering_the_same_policy_again_returns_the_first_registration(ledger: Ledger) -> None:
@@ -43,6 +43,7 @@ def test_a_policy_is_found_by_its_source(ledger: Ledger) -> None:
         ledger.policy_for_source("s3://hospital/c")
 
 
+@only_sqlite
 @pytest.mark.parametrize(
     "change",
     [

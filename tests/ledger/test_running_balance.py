@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import count
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from synth.errors import AttemptsExhausted, BudgetExceeded, NotReserved, ReservationReleased
 from synth.ledger import Charge, Ledger
@@ -31,11 +29,13 @@ class NaiveRun:
 
 
 class Spending(RuleBasedStateMachine):
-    @initialize()
-    def open(self) -> None:
-        self.folder = Path(tempfile.mkdtemp())
-        self.ledger = Ledger.open(f"sqlite:///{self.folder}/ledger.db")
-        self.ledger.register("p", {"sources": ["s3://a"]}, CAPACITY, "officer")
+    """One ledger for all examples, a policy for each."""
+
+    def __init__(self, url: str, number: int) -> None:
+        super().__init__()
+        self.policy = f"policy-{number}"
+        self.ledger = Ledger.open(url)
+        self.ledger.register(self.policy, {"sources": [f"s3://{number}"]}, CAPACITY, "officer")
         self.runs: dict[str, NaiveRun] = {}
 
     def total(self, started_only: bool = False, extra: NaiveRun | None = None) -> int:
@@ -62,7 +62,7 @@ class Spending(RuleBasedStateMachine):
         fits = self.total(extra=run) <= CAPACITY
         try:
             self.ledger.reserve(
-                "p",
+                self.policy,
                 name,
                 plan_digest="plan",
                 split_id=split,
@@ -82,7 +82,7 @@ class Spending(RuleBasedStateMachine):
         if run is not None and mechanism not in run.charges:
             return
         try:
-            attempt = self.ledger.begin("p", name, mechanism, plan_digest="plan")
+            attempt = self.ledger.begin(self.policy, name, mechanism, plan_digest="plan")
         except NotReserved:
             assert run is None
         except ReservationReleased:
@@ -104,7 +104,7 @@ class Spending(RuleBasedStateMachine):
 
     @rule(name=RUNS)
     def settle(self, name: str) -> None:
-        freed = self.ledger.settle("p", name)
+        freed = self.ledger.settle(self.policy, name)
         if name in self.runs:
             run = self.runs[name]
             run.freed = set(run.charges) - set(run.started)
@@ -116,7 +116,7 @@ class Spending(RuleBasedStateMachine):
     def commit(self, name: str, mechanism: str) -> None:
         run = self.runs.get(name)
         try:
-            self.ledger.commit("p", name, mechanism, 1)
+            self.ledger.commit(self.policy, name, mechanism, 1)
         except NotReserved:
             assert run is None or mechanism not in run.started
         else:
@@ -125,22 +125,26 @@ class Spending(RuleBasedStateMachine):
 
     @invariant()
     def the_carried_balance_equals_recomputation(self) -> None:
-        if not hasattr(self, "runs"):
-            return
-        last = self.ledger.verify("p")
+        last = self.ledger.verify(self.policy)
         carried = sum(max(branches.values()) for branches in last.balance.values())
-        balance = self.ledger.balance("p")
+        balance = self.ledger.balance(self.policy)
         assert carried == balance.total == self.total() <= CAPACITY
         assert balance.spent == self.total(started_only=True)
         assert balance.left == CAPACITY - carried
 
     def teardown(self) -> None:
-        if hasattr(self, "ledger"):
-            self.ledger.close()
-            shutil.rmtree(self.folder)
+        self.ledger.close()
 
 
-Spending.TestCase.settings = settings(
-    max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-TestSpending = Spending.TestCase
+def test_the_carried_balance_is_what_a_naive_bookkeeping_says(url: str, backend: str) -> None:
+    numbers = count()
+    run_state_machine_as_test(
+        lambda: Spending(url, next(numbers)),
+        settings=settings(
+            # A session of PostgreSQL costs a process.
+            max_examples={"sqlite": 25, "postgresql": 6}[backend],
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+        ),
+    )

@@ -1,31 +1,37 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, insert, update
+from sqlalchemy.exc import DBAPIError
 
 from synth.errors import SluiceError, TamperedArtifact
 from synth.ledger import Entry, Ledger
+from synth.ledger.database import Database
 from synth.ledger.history import verify_chain
+from synth.ledger.models import entries as table
 from tests.ledger.conftest import Reserve
 
 COLUMNS = "policy, sequence, kind, key, run, payload, balance, at, previous, digest"
 
 
 @contextmanager
-def tampering(path: Path) -> Iterator[sqlite3.Connection]:
-    """Someone with the file in hand: no triggers, no unique constraints in the way of an edit."""
-    connection = sqlite3.connect(path)
-    for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-        connection.execute(f"DROP TRIGGER {name}")
-    yield connection
-    connection.commit()
-    connection.close()
+def tampering(owner_url: str) -> Iterator[Connection]:
+    """Someone with the database in hand: no triggers in the way of an edit."""
+    database = Database.connect(owner_url)
+    with database.writing("tampering") as connection:
+        if database.is_sqlite:
+            for name in ("update", "delete", "replace"):
+                connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS entries_refuse_{name}")
+        else:
+            connection.exec_driver_sql("ALTER TABLE entries DISABLE TRIGGER USER")
+        yield connection
+        if not database.is_sqlite:
+            connection.exec_driver_sql("ALTER TABLE entries ENABLE TRIGGER USER")
 
 
 @pytest.fixture
@@ -36,7 +42,7 @@ def spent(ledger: Ledger, reserve: Reserve) -> Ledger:
     ledger.begin("patients", "one", "training", plan_digest="plan-1")
     ledger.commit("patients", "one", "training", 1)
     ledger.settle("patients", "one")
-    ledger.record("patients", "one", "settled", {})
+    ledger.record("patients", "one", "gate", {})
     ledger.record("patients", "one", "note", {"text": "done"})
     return ledger
 
@@ -50,13 +56,12 @@ def relinked(entries: list[Entry]) -> list[Entry]:
     return chain
 
 
-def rewrite(path: Path, entries: list[Entry]) -> None:
+def rewrite(owner_url: str, entries: list[Entry]) -> None:
     """Replace the history by another whose chain is whole."""
-    with tampering(path) as connection:
-        connection.execute("DELETE FROM entries")
+    with tampering(owner_url) as connection:
+        connection.exec_driver_sql("DELETE FROM entries")
         for entry in relinked(entries):
-            row = tuple(entry.columns().values())
-            connection.execute(f"INSERT INTO entries ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)", row)
+            connection.execute(insert(table).values(entry.columns()))
 
 
 def test_an_untouched_ledger_verifies_and_hands_out_its_last_entry(spent: Ledger) -> None:
@@ -68,34 +73,34 @@ def test_an_untouched_ledger_verifies_and_hands_out_its_last_entry(spent: Ledger
 
 @pytest.mark.parametrize("column", COLUMNS.removeprefix("policy, ").split(", "))
 @pytest.mark.parametrize("sequence", [1, 4, 8])
-def test_an_edit_of_any_column_is_found_at_its_entry(spent: Ledger, path: Path, column: str, sequence: int) -> None:
+def test_an_edit_of_any_column_is_found_at_its_entry(spent: Ledger, owner_url: str, column: str, sequence: int) -> None:
     value = "99" if column == "sequence" else "'{\"forged\":1}'"
-    with tampering(path) as connection:
-        connection.execute(f"UPDATE entries SET {column} = {value} WHERE sequence = {sequence}")
+    with tampering(owner_url) as connection:
+        connection.exec_driver_sql(f"UPDATE entries SET {column} = {value} WHERE sequence = {sequence}")
     with pytest.raises(TamperedArtifact, match=f"intact from entry {sequence} on"):
         spent.verify("patients")
 
 
-def test_an_entry_moved_to_another_policy_is_missing_from_its_own(spent: Ledger, path: Path) -> None:
-    with tampering(path) as connection:
-        connection.execute("UPDATE entries SET policy = 'other' WHERE sequence = 3")
+def test_an_entry_moved_to_another_policy_is_missing_from_its_own(spent: Ledger, owner_url: str) -> None:
+    with tampering(owner_url) as connection:
+        connection.exec_driver_sql("UPDATE entries SET policy = 'other' WHERE sequence = 3")
     with pytest.raises(TamperedArtifact, match="intact from entry 3 on"):
         spent.verify("patients")
 
 
 @pytest.mark.parametrize("sequence", [1, 2, 5, 7])
-def test_a_deleted_entry_is_found(spent: Ledger, path: Path, sequence: int) -> None:
-    with tampering(path) as connection:
-        connection.execute(f"DELETE FROM entries WHERE sequence = {sequence}")
+def test_a_deleted_entry_is_found(spent: Ledger, owner_url: str, sequence: int) -> None:
+    with tampering(owner_url) as connection:
+        connection.exec_driver_sql(f"DELETE FROM entries WHERE sequence = {sequence}")
     with pytest.raises(TamperedArtifact, match=f"intact from entry {sequence} on"):
         spent.verify("patients")
 
 
-def test_an_inserted_entry_is_found(spent: Ledger, path: Path) -> None:
-    with tampering(path) as connection:
-        connection.execute("UPDATE entries SET sequence = sequence + 100 WHERE sequence >= 5")
-        connection.execute("UPDATE entries SET sequence = sequence - 99 WHERE sequence >= 100")
-        connection.execute(
+def test_an_inserted_entry_is_found(spent: Ledger, owner_url: str) -> None:
+    with tampering(owner_url) as connection:
+        connection.exec_driver_sql("UPDATE entries SET sequence = sequence + 100 WHERE sequence >= 5")
+        connection.exec_driver_sql("UPDATE entries SET sequence = sequence - 99 WHERE sequence >= 100")
+        connection.exec_driver_sql(
             f"INSERT INTO entries ({COLUMNS}) SELECT policy, 5, kind, 'forged', run, payload, balance, at, "
             "previous, digest FROM entries WHERE sequence = 4"
         )
@@ -103,51 +108,52 @@ def test_an_inserted_entry_is_found(spent: Ledger, path: Path) -> None:
         spent.verify("patients")
 
 
-def test_a_tail_cut_off_is_found_by_a_digest_noted_elsewhere(spent: Ledger, path: Path) -> None:
+def test_a_tail_cut_off_is_found_by_a_digest_noted_elsewhere(spent: Ledger, owner_url: str) -> None:
     noted = spent.verify("patients")
-    with tampering(path) as connection:
-        connection.execute("DELETE FROM entries WHERE sequence >= 7")
+    with tampering(owner_url) as connection:
+        connection.exec_driver_sql("DELETE FROM entries WHERE sequence >= 7")
     assert spent.verify("patients").sequence == 6
     with pytest.raises(TamperedArtifact, match="entry 8 on: its digest is not the one that was noted"):
         spent.verify("patients", anchors={noted.sequence: noted.digest})
 
 
-def test_a_rewritten_history_has_to_follow_the_rules(spent: Ledger, path: Path) -> None:
+def test_a_rewritten_history_has_to_follow_the_rules(spent: Ledger, owner_url: str) -> None:
     history = spent.entries("patients")
     cheaper = json.loads(history[1].payload_text)
     cheaper["charges"][1]["cost"] = 1
     text = json.dumps(cheaper, sort_keys=True, separators=(",", ":"))
-    rewrite(path, [history[0], replace(history[1], payload_text=text), *history[2:]])
+    rewrite(owner_url, [history[0], replace(history[1], payload_text=text), *history[2:]])
     with pytest.raises(TamperedArtifact, match="entry 2 on: its balance does not follow"):
         spent.verify("patients")
 
 
 @pytest.mark.parametrize(("left_out", "first_bad"), [(1, 2), (3, 4)], ids=["reserve", "training start"])
 def test_a_history_rewritten_without_an_entry_has_to_follow_the_rules(
-    spent: Ledger, path: Path, left_out: int, first_bad: int
+    spent: Ledger, owner_url: str, left_out: int, first_bad: int
 ) -> None:
     history = spent.entries("patients")
-    rewrite(path, history[:left_out] + history[left_out + 1 :])
+    rewrite(owner_url, history[:left_out] + history[left_out + 1 :])
     with pytest.raises(TamperedArtifact, match=f"intact from entry {first_bad} on"):
         spent.verify("patients")
 
 
-def test_a_consistent_rewrite_is_found_by_a_digest_noted_elsewhere(spent: Ledger, path: Path) -> None:
+def test_a_consistent_rewrite_is_found_by_a_digest_noted_elsewhere(spent: Ledger, owner_url: str) -> None:
     history = spent.entries("patients")
-    rewrite(path, history[:-1])
+    rewrite(owner_url, history[:-1])
     spent.verify("patients")
-    rewrite(path, [*history[:-1], replace(history[-1], at="2020-01-01T00:00:00.000000+00:00")])
+    rewrite(owner_url, [*history[:-1], replace(history[-1], at="2020-01-01T00:00:00.000000+00:00")])
     spent.verify("patients")
     with pytest.raises(TamperedArtifact, match="entry 8 on"):
         spent.verify("patients", anchors={8: history[-1].digest})
 
 
-def test_an_edit_that_recomputes_its_own_digest_breaks_the_link_to_the_next(spent: Ledger, path: Path) -> None:
+def test_an_edit_that_recomputes_its_own_digest_breaks_the_link_to_the_next(spent: Ledger, owner_url: str) -> None:
     edited = replace(spent.entries("patients")[6], payload_text='{"forged":1}')
-    with tampering(path) as connection:
+    with tampering(owner_url) as connection:
         connection.execute(
-            "UPDATE entries SET payload = ?, digest = ? WHERE sequence = 7",
-            (edited.payload_text, edited.computed_digest()),
+            update(table)
+            .where(table.c.sequence == 7)
+            .values(payload=edited.payload_text, digest=edited.computed_digest())
         )
     with pytest.raises(TamperedArtifact, match="entry 8 on: it does not follow the entry before it"):
         spent.verify("patients")
@@ -172,45 +178,56 @@ def test_no_whole_chain_can_both_free_and_start_a_mechanism(spent: Ledger, first
 
 
 @pytest.mark.parametrize("sequence", [1, 2, 8])
-def test_nothing_is_decided_on_an_edited_entry(spent: Ledger, path: Path, sequence: int) -> None:
-    with tampering(path) as connection:
-        connection.execute(f"UPDATE entries SET balance = '{{}}', payload = '{{}}' WHERE sequence = {sequence}")
+def test_nothing_is_decided_on_an_edited_entry(spent: Ledger, owner_url: str, sequence: int) -> None:
+    with tampering(owner_url) as connection:
+        connection.exec_driver_sql(f"UPDATE entries SET balance = '{{}}', payload = '{{}}' WHERE sequence = {sequence}")
     with pytest.raises(TamperedArtifact, match=f"entry {sequence} "):
         spent.begin("patients", "one", "training", plan_digest="plan-1")
 
 
-def test_a_history_that_breaks_the_rules_gives_no_balance(spent: Ledger, path: Path) -> None:
-    with tampering(path) as connection:
-        connection.execute("DELETE FROM entries WHERE sequence = 2")
+def test_a_history_that_breaks_the_rules_gives_no_balance(spent: Ledger, owner_url: str) -> None:
+    with tampering(owner_url) as connection:
+        connection.exec_driver_sql("DELETE FROM entries WHERE sequence = 2")
     with pytest.raises(TamperedArtifact, match="entry 3"):
         spent.balance("patients")
 
 
+REPLACEMENTS = (
+    f"REPLACE INTO entries (id, {COLUMNS}) SELECT id, {COLUMNS} FROM entries WHERE sequence = 2",
+    f"INSERT OR REPLACE INTO entries ({COLUMNS}) SELECT {COLUMNS} FROM entries WHERE sequence = 2",
+    f"REPLACE INTO entries ({COLUMNS}) SELECT policy, 99, kind, key, run, payload, balance, at, "
+    "previous, digest FROM entries WHERE sequence = 2",
+    f"REPLACE INTO entries (id, {COLUMNS}) SELECT id, policy, 99, kind, 'new', run, payload, balance, "
+    "at, previous, digest FROM entries WHERE sequence = 2",
+)
+UPSERTS = (
+    f"INSERT INTO entries ({COLUMNS}) SELECT {COLUMNS} FROM entries WHERE sequence = 2 "
+    f"ON CONFLICT ON CONSTRAINT entries_policy_{column} DO UPDATE SET payload = '{{}}'"
+    for column in ("sequence", "key")
+)
+CHANGES = ("UPDATE entries SET payload = '{}'", "DELETE FROM entries WHERE sequence = 2")
+
+
 @pytest.mark.parametrize(
-    "statement",
+    ("backend", "statement"),
     [
-        "UPDATE entries SET payload = '{}'",
-        "DELETE FROM entries WHERE sequence = 2",
-        f"REPLACE INTO entries (id, {COLUMNS}) SELECT id, {COLUMNS} FROM entries WHERE sequence = 2",
-        f"INSERT OR REPLACE INTO entries ({COLUMNS}) SELECT {COLUMNS} FROM entries WHERE sequence = 2",
-        f"REPLACE INTO entries ({COLUMNS}) SELECT policy, 99, kind, key, run, payload, balance, at, "
-        "previous, digest FROM entries WHERE sequence = 2",
-        f"REPLACE INTO entries (id, {COLUMNS}) SELECT id, policy, 99, kind, 'new', run, payload, balance, "
-        "at, previous, digest FROM entries WHERE sequence = 2",
+        *(("sqlite", statement) for statement in (*CHANGES, *REPLACEMENTS)),
+        *(("postgresql", statement) for statement in (*CHANGES, *UPSERTS, "TRUNCATE entries")),
     ],
 )
-def test_the_database_refuses_to_change_or_delete_an_entry(spent: Ledger, path: Path, statement: str) -> None:
+def test_the_database_refuses_even_its_owner_to_change_or_delete_an_entry(
+    spent: Ledger, owner_url: str, statement: str
+) -> None:
     before = spent.entries("patients")
-    connection = sqlite3.connect(path)
-    with pytest.raises(sqlite3.IntegrityError, match="ledger entries cannot be"):
-        connection.execute(statement)
-    connection.close()
+    engine = Database.connect(owner_url).engine
+    with pytest.raises(DBAPIError, match="ledger entries cannot be"), engine.begin() as connection:
+        connection.exec_driver_sql(statement)
     assert spent.entries("patients") == before
 
 
-def test_an_error_about_tampering_is_one_that_a_retry_does_not_help(spent: Ledger, path: Path) -> None:
-    with tampering(path) as connection:
-        connection.execute("UPDATE entries SET digest = 'x' WHERE sequence = 8")
+def test_an_error_about_tampering_is_one_that_a_retry_does_not_help(spent: Ledger, owner_url: str) -> None:
+    with tampering(owner_url) as connection:
+        connection.exec_driver_sql("UPDATE entries SET digest = 'x' WHERE sequence = 8")
     with pytest.raises(SluiceError) as found:
         spent.verify("patients")
     assert found.value.retry is False

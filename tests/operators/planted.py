@@ -56,7 +56,7 @@ POLICY: dict[str, Any] = {
 }
 
 
-_SHORT_DELAYS = """
+SHORT_DELAYS = """
 from datetime import timedelta
 
 from airflow.sdk import DAG
@@ -109,7 +109,7 @@ def make_world(home: Path) -> None:
     for folder in ("data", "policies", "contracts", "bucket", "dags"):
         (home / folder).mkdir()
     shipped = Path(__file__).resolve().parents[2] / "dags" / "share.py"
-    (home / "dags" / "share.py").write_text(shipped.read_text() + _SHORT_DELAYS)
+    (home / "dags" / "share.py").write_text(shipped.read_text() + SHORT_DELAYS)
     (home / "dags" / "leaky.py").write_text(_LEAKY)
     write_table(home / "data" / "people.csv")
     # Not what its name says, and a parser that reports what it met would quote it.

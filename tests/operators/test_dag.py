@@ -114,15 +114,24 @@ def test_a_broken_contract_shows_its_report_and_hides_no_other(tmp_path: Path) -
     DagSerialization.to_dict(bad_dag)
 
 
-def test_an_owner_s_text_is_shown_to_the_approver_and_never_rendered_as_a_template() -> None:
+@pytest.mark.parametrize(
+    ("schedule", "hours", "apart"),
+    [("@daily", 24, 24), ("0 9,17 * * 1-5", 12, 8), ("*/30 * * * *", 0.5, 0.5), ("0 0 13 * 5", 72, 24)],
+)
+def test_a_question_that_outlasts_the_schedule_s_interval_is_a_fault_of_the_contract(
+    schedule: str, hours: float, apart: float
+) -> None:
+    human = {"mode": "human", "timeout_hours": hours}
+    with pytest.raises(ContractError, match=rf"timeout_hours.*as little as {apart:g} hours"):
+        built(schedule=schedule, approval=human)
+    built(schedule=schedule, approval={**human, "timeout_hours": apart - 0.25})
+    built(schedule=schedule)
+    built(approval=human)
+
+
+def test_an_owner_s_text_is_no_template_of_the_question() -> None:
     document = contract(Path("/nowhere"), "people", "people.csv", approval={"mode": "human"})
     document["dataset"]["title"] = "{{ 6 * 7 }} people"
     task = build_dag(document).get_task("approve")
-
-    class Gate:
-        def xcom_pull(self, task_ids: str) -> dict[str, Any]:
-            return {"epsilon": 2.5, "quality": {"accuracy": 0.75}, "artifact": "abc"}
-
-    task.render_template_fields({"ti": Gate(), "task": task})
-    assert "{{ 6 * 7 }} people" in task.body
-    assert "| accuracy | 0.75 |" in task.body
+    rendered = {name: getattr(task, name) for name in task.template_fields}
+    assert rendered == {"subject": "Release people?", "body": None}

@@ -189,10 +189,12 @@ def test_the_stated_noise_is_the_noise_of_the_numbers() -> None:
     """300 measurements of one holdout: standard deviations within a quarter; fails less than once in a million runs."""
     holdout, synthetic = random_codes(200, 1), random_codes(300, 2)
     drawn = [measure(holdout, synthetic, sigma=6.0)[0] for _ in range(300)]
-    for position in (0, 1):
+    for position in range(4):
         values = np.array([m[position].value for m in drawn])
         stated = float(np.mean([m[position].noise_scale for m in drawn]))
-        assert 0.75 < values.std() / stated < 1.33
+        assert values.std() / stated < 1.33
+        if position < 3:  # what the pair distance states is an upper bound
+            assert values.std() / stated > 0.75
         exact, _ = measure(holdout, synthetic, sigma=0.05)
         inside = [m[position].low <= exact[position].value <= m[position].high for m in drawn]
         assert np.mean(inside) > 0.95

@@ -1,0 +1,40 @@
+"""A whole run whose ledger is on PostgreSQL: the officer registers as the owner, the steps run as the worker."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+
+import pytest
+
+from synth.ledger import Ledger
+from synth.release.verify import verify_release
+from tests.conftest import Deployment, people
+from tests.ledger.postgres import PASSWORD, LedgerDatabase
+from tests.test_steps import all_bytes, run_all, starts
+
+
+def test_a_run_publishes_by_a_role_that_may_only_insert_and_select_and_leaves_no_credentials(
+    tmp_path: Path, postgresql: LedgerDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    deployment = Deployment(tmp_path)
+    deployment.write(people())
+    deployment.settings = dataclasses.replace(deployment.settings, ledger_url=postgresql.owner)
+    deployment.register()
+    deployment.settings = dataclasses.replace(deployment.settings, ledger_url=postgresql.worker)
+
+    run = deployment.run()
+    facts = run_all(run)
+
+    assert verify_release(facts["publish"]["uri"]).ok
+    assert starts(run) == {mechanism.name: 1 for mechanism in run.plan.mechanisms}
+    with Ledger.open(postgresql.worker) as ledger:
+        last = ledger.verify("people_policy")
+        (summary,) = ledger.runs("people_policy")
+    assert summary.published is not None
+    assert last.balance
+    assert not (tmp_path / "ledger.db").exists()
+    assert PASSWORD not in caplog.text
+    assert [path for path, content in all_bytes(tmp_path) if PASSWORD.encode() in content] == []

@@ -1,0 +1,88 @@
+"""What a scheduler does to runs: kills, clears, refused triggers. And what all of it shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from synth.release.verify import verify_release
+from tests.operators.planted import PLANTED
+from tests.scheduler.conftest import Deployment
+from tests.scheduler.rest import Account, Refused
+
+
+def test_a_looser_parameter_and_a_backfill_are_refused_at_the_door(deployment: Deployment) -> None:
+    rita, admin = deployment.accounts["rita"], deployment.accounts["admin"]
+    for conf in ({"epsilon": 3.01}, {"rows": 901}):
+        with pytest.raises(Refused, match=r"400: .*maximum"):
+            rita.trigger("share_asked", conf)
+    days = {"from_date": "2026-02-01T00:00:00Z", "to_date": "2026-02-03T00:00:00Z"}
+    with pytest.raises(Refused, match="400"):
+        admin.call("POST", "/api/v2/backfills", {"dag_id": "share_asked", **days, "run_backwards": False})
+
+
+def test_a_worker_killed_in_training_is_charged_again_and_the_rerun_publishes(deployment: Deployment) -> None:
+    run = deployment.runs["killed"]
+    assert run.ended(within_s=300) == "success"
+    assert run.tasks()["train"]["try_number"] == 2
+    twice = sorted([*deployment.planned(run), "label_model"])
+    assert deployment.starts(run) == twice
+    planned, published = run.xcom("allocate")["epsilon"], run.xcom("publish")["epsilon"]
+    assert published > planned
+    (folder,) = deployment.released(run)
+    assert verify_release(str(folder)).problems == ()
+    statement = json.loads((folder / "privacy_statement.json").read_text())
+    assert {m["name"]: m["attempts_charged"] for m in statement["mechanisms"]}["label_model"] == 2
+
+
+def test_a_cleared_train_task_returns_the_committed_model_and_starts_nothing(deployment: Deployment) -> None:
+    run = deployment.runs["killed"].seen_by(deployment.accounts["admin"])
+    assert run.ended() == "success"
+    before, facts = deployment.entries(run), run.xcom("train")
+    run.clear("train")
+    run.reaches("train", "running", "queued", "scheduled", "None")
+    assert run.ended() == "success"
+    assert run.tasks()["train"]["try_number"] == 3
+    assert run.xcom("train") == facts
+    assert deployment.entries(run) == before
+
+
+def test_nothing_that_was_planted_in_the_private_tables_is_shown_or_left_anywhere(deployment: Deployment) -> None:
+    """What the API answers about every run, to the account with the most rights, and every file but the tables."""
+    for run in deployment.runs.values():
+        run.ended(within_s=300)
+    admin = deployment.accounts["admin"]
+    answers = dict(_answers(admin, deployment))
+    assert len(answers) > 100
+    files = {
+        str(path): path.read_bytes()
+        for path in deployment.home.rglob("*")
+        if path.is_file() and (deployment.home / "data") not in path.parents
+    }
+    assert any(Path(name).name == "attempt=1.log" for name in files)
+    for text in PLANTED:
+        assert text.encode() in (deployment.home / "data" / "human.csv").read_bytes()
+        assert not [path for path, answer in answers.items() if text in answer]
+        assert not [name for name, content in files.items() if text.encode() in content]
+    # The search can find: what a person wrote as a reason is in both.
+    assert any("quality is fine" in answer for answer in answers.values())
+    assert any(b"quality is fine" in content for content in files.values())
+
+
+def _answers(account: Account, deployment: Deployment) -> Iterator[tuple[str, str]]:
+    """Every page that the web interface could be made of."""
+    paths = ["/assets", "/assets/events", "/eventLogs?limit=1000", "/importErrors", "/dags", "/dagWarnings", "/jobs"]
+    for run in deployment.runs.values():
+        paths += [run.path, f"/dags/{run.dag_id}/details", f"/dagSources/{run.dag_id}", f"{run.path}/taskInstances"]
+        for name, task in run.seen_by(account).tasks().items():
+            of_task = f"{run.path}/taskInstances/{name}"
+            paths += [of_task, f"{of_task}/tries", f"{of_task}/xcomEntries"]  # rendered fields are part of a task
+            paths += [f"{of_task}/logs/{attempt}" for attempt in range(1, task["try_number"] + 1)]
+            entries = account.get(f"{of_task}/xcomEntries")["xcom_entries"]
+            paths += [f"{of_task}/xcomEntries/{entry['key']}" for entry in entries]
+        paths += [f"{run.path}/taskInstances/approve/-1/hitlDetails"] * (run.dag_id != "share_killed")
+    for path in paths:
+        yield path, json.dumps(account.get(path))

@@ -1,0 +1,121 @@
+"""Who may let a release out, what they are shown, and what publish makes of a decision that does not hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synth import steps
+from synth.approval import approval_of, approval_request, decide, passed_gate
+from synth.errors import AwaitingApproval, NotApproved
+from synth.run import Run
+from tests.conftest import Deployment, people
+
+HUMAN = {"mode": "human"}
+
+
+@pytest.fixture
+def asking(tmp_path: Path) -> Deployment:
+    """A deployment whose policy asks for one of two people."""
+    made = Deployment(tmp_path)
+    made.write(people())
+    made.register(approval={"mode": "human", "approvers": ["ada", "olga"]})
+    return made
+
+
+def waiting(asking: Deployment, run_id: str = "one", requester: str | None = "ada", **changes: Any) -> Run:
+    """A run that has passed its gate and waits for a decision."""
+    run: Run = asking.run(run_id, approval=HUMAN, **changes)
+    run.requested_by = requester
+    for step in (steps.preflight, steps.allocate, steps.validate, steps.train, steps.generate, steps.check):
+        step(run)
+    with pytest.raises(AwaitingApproval):
+        steps.approve(run)
+    return run
+
+
+def forged(run: Run, **changes: Any) -> None:
+    """A decision that somebody with access to the ledger wrote past :func:`decide`."""
+    payload = {
+        "approved": True,
+        "artifact": passed_gate(run)["artifact"],
+        "mode": "human",
+        "by": "olga",
+        "reason": "because",
+        "at": "2027-01-01T00:00:00+00:00",
+    }
+    run.ledger.record(run.policy_name, run.name, "decision", payload | changes)
+
+
+def test_who_started_a_run_cannot_approve_it_and_another_approver_can(asking: Deployment) -> None:
+    run = waiting(asking)
+    for name in ("ada", "Ada"):
+        with pytest.raises(NotApproved, match="cannot approve it as well|not an approver"):
+            decide(run, approved=True, by=name, reason="mine")
+    with pytest.raises(NotApproved, match="reason"):
+        decide(run, approved=False, by="olga", reason="")
+    with pytest.raises(NotApproved, match="no approval"):
+        steps.publish(run)
+    decide(run, approved=True, by="olga", reason="checked")
+    recorded = approval_of(run)
+    assert (recorded["by"], recorded["mode"], recorded["reason"]) == ("olga", "human", "checked")
+    assert steps.publish(run)["artifact"] == recorded["artifact"]
+
+
+def test_who_started_a_run_can_refuse_it(asking: Deployment) -> None:
+    run = waiting(asking)
+    decide(run, approved=False, by="ada", reason="started by mistake")
+    with pytest.raises(NotApproved, match="refused by ada"):
+        steps.publish(run)
+
+
+def test_a_scheduled_run_has_no_requester_and_every_approver_can_decide(asking: Deployment) -> None:
+    run = waiting(asking, requester=None)
+    decide(run, approved=True, by="ada", reason="checked")
+    assert steps.approve(run)["approved_by"] == "ada"
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"by": "ada"}, "cannot approve it as well"),
+        ({"by": "mallory"}, "not an approver"),
+        ({"mode": "automatic", "by": "policy people_policy"}, "needs a person's approval"),
+        ({"artifact": "0" * 64}, "not the one that passed the gate"),
+        ({"approved": False}, "refused by olga"),
+    ],
+)
+def test_publish_judges_the_recorded_decision_again(asking: Deployment, changes: dict[str, Any], problem: str) -> None:
+    run = waiting(asking)
+    forged(run, **changes)
+    for step in (steps.approve, steps.publish):
+        with pytest.raises(NotApproved, match=problem):
+            step(run)
+    assert not (asking.folder / "bucket").exists()
+
+
+def test_the_question_shows_terms_quality_changes_and_where_the_report_is(asking: Deployment) -> None:
+    run = waiting(asking)
+    first = approval_request(run).markdown()
+    assert "the first release of this dataset" in first
+    decide(run, approved=True, by="olga", reason="checked")
+    version = steps.publish(run)["version"]
+
+    title = "{{ 6 * 7 }} people | <b>"
+    dataset = {**run.contract.document()["dataset"], "title": title}
+    second = waiting(asking, "two", dataset=dataset, rows=900)
+    request = approval_request(second)
+    text = request.markdown()
+    gate = passed_gate(second)
+    assert r"{{ 6 \* 7 }} people \| \<b\>" in text
+    assert "changes the probability of any outcome" in text
+    assert Path(request.report).is_file()
+    assert request.report in text
+    assert gate["artifact"] in text
+    assert f"version `{version}`" in text
+    assert "| rows | 1,200 | 900 |" in text
+    for measurement in gate["measurements"]:
+        assert f"{measurement['value']:.3f} | {measurement['low']:.3f} to {measurement['high']:.3f}" in text
+    assert "ada started this run and cannot approve it" in text
