@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTRACT = ROOT / "dags" / "contracts" / "rand_hie.yaml"
-_POLICY = ROOT / "dags" / "policies" / "rand_hie.yaml"
+POLICY = ROOT / "dags" / "policies" / "rand_hie.yaml"
 
 
 def enter(folder: Path, more: dict[str, str] | None = None) -> None:
@@ -46,15 +46,24 @@ def enter(folder: Path, more: dict[str, str] | None = None) -> None:
 
 
 def register_policy() -> Policy:
-    """Register the policy of the table's people, as their privacy officer; again changes nothing."""
+    """Register the policy of the table's people, as their privacy officer; again changes nothing.
+
+    :raises SystemExit: if the ledger has another one of its name, because policies do not change.
+    """
     from synth.contract import load_policy
+    from synth.errors import PolicyError
     from synth.ledger import Ledger
     from synth.officer import register
     from synth.settings import Settings
 
-    policy, settings = load_policy(_POLICY), Settings.from_environment()
+    policy, settings = load_policy(POLICY), Settings.from_environment()
     with Ledger.open(settings.ledger_url) as ledger:
-        register(ledger, settings, policy, by="demo officer")
+        try:
+            register(ledger, settings, policy, by="demo officer")
+        except PolicyError as error:
+            raise SystemExit(
+                f"{error}\nThe demonstration was set up by another version; `make clean` starts it anew"
+            ) from None
     return policy
 
 

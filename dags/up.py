@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
@@ -31,7 +32,7 @@ def main() -> int:
     ready = {"SLUICE_CONTRACTS": str(_UP / "contracts"), "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False"}
     playground.enter(_UP, standalone.environment | ready)
     playground.register_policy()
-    _write_contract_that_asks()
+    write_contract_that_asks(_UP / "contracts")
     signal.signal(signal.SIGTERM, _interrupt)
     _console.print("starting Airflow; the first time takes a minute or two ...")
     try:
@@ -48,13 +49,15 @@ def main() -> int:
     return 1
 
 
-def _write_contract_that_asks() -> None:
+def write_contract_that_asks(folder: Path) -> Path:
     """The shipped contract under another name, with a person's approval."""
     text = playground.CONTRACT.read_text()
     text = re.sub(r"^  name: rand_hie$", f"  name: {_ASKING}", text, count=1, flags=re.MULTILINE)
     text = re.sub(r"^approval: .*$", "approval: {mode: human, timeout_hours: 8}", text, count=1, flags=re.MULTILINE)
-    (_UP / "contracts").mkdir(exist_ok=True)
-    (_UP / "contracts" / f"{_ASKING}.yaml").write_text(text)
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{_ASKING}.yaml"
+    path.write_text(text)
+    return path
 
 
 def _welcome(standalone: Standalone) -> None:

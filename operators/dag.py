@@ -136,7 +136,7 @@ def _empty_dag(contract: Contract, dag_id: str) -> DAG:
                     exclusiveMinimum=0,
                     maximum=privacy.epsilon,
                     title="ε",
-                    description="What this release is planned to cost; attempts that die come on top. The contract's value is the largest.",
+                    description="What this release is planned to cost, at most. Attempts that die come on top.",
                     section="Privacy",
                 ),
                 ROWS: Param(

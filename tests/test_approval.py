@@ -52,7 +52,7 @@ def forged(run: Run, **changes: Any) -> None:
 def test_who_started_a_run_cannot_approve_it_and_another_approver_can(asking: Deployment) -> None:
     run = waiting(asking)
     for name in ("ada", "Ada"):
-        with pytest.raises(NotApproved, match="cannot approve it as well|not an approver"):
+        with pytest.raises(NotApproved, match=r"cannot approve it as well|not an approver"):
             decide(run, approved=True, by=name, reason="mine")
     with pytest.raises(NotApproved, match="reason"):
         decide(run, approved=False, by="olga", reason="")

@@ -10,11 +10,12 @@ from typing import Any
 import yaml
 
 # Every unit id holds the first one; the others are cells that do not fit the domain, and a column nobody declared.
+# The number is none that a ratio of two counts runs into: n/81 repeats 987654320.
 PLANTED = (
     "person-qzx",
     "qzx.mail@example.test",
     "Qzxcategory",
-    "987654321",
+    "746291835",
     "qzx note",
 )
 
@@ -151,6 +152,6 @@ def write_table(path: Path) -> Path:
         lines.append(f"person-qzx-{i:05d},{region},{amount:.2f},{str(member).lower()},qzx note {i}")
     lines.append("person-qzx-90001,Qzxcategory,12.5,true,qzx note")
     lines.append("person-qzx-90002,north,qzx.mail@example.test,false,qzx note")
-    lines.append("person-qzx-90003,south,987654321,true,qzx note")
+    lines.append("person-qzx-90003,south,746291835,true,qzx note")
     path.write_text("\n".join(lines) + "\n")
     return path

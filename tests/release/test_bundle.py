@@ -147,7 +147,8 @@ def test_the_report_refers_to_nothing_outside_of_itself(release: Release) -> Non
 def test_no_chart_has_a_colour_that_dark_mode_cannot_change(release: Release) -> None:
     page = (release.folder / "quality_report.html").read_text(encoding="utf-8")
     charts = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
-    assert len(charts) == len(release.facts.schema.columns) + len(release.facts.measurements) + len(("scale", "heat map"))
+    others = ("scale", "heat map")
+    assert len(charts) == len(release.facts.schema.columns) + len(release.facts.measurements) + len(others)
     for chart in charts:
         assert set(re.findall(r"(?:fill|stroke): ([^;\"]+)", chart)) <= {
             "none", *(f"var(--{name})" for name in ("ink", "muted", "line", "accent", "warm"))
