@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from synth import steps
 from synth.contract import Contract, Policy, contract_from_document
+from synth.errors import StepFailed
 from synth.plan import ReleasePlan
-from synth.run import plan_release
+from synth.run import Run, plan_release
 from synth.settings import Settings
 
 if TYPE_CHECKING:
@@ -123,8 +125,6 @@ class Deployment:
 
     def run(self, run_id: str = "one", **changes: Any) -> Any:
         """A run of the contract."""
-        from synth.run import Run
-
         return Run(self.contract(**changes), run_id, self.settings)
 
 
@@ -177,3 +177,30 @@ def deployment(tmp_path: Path) -> Deployment:
     made.write(people())
     made.register()
     return made
+
+
+def run_all(run: Run) -> dict[str, Any]:
+    """All steps in order, then settle."""
+    facts = {step.__name__: step(run) for step in steps.STEPS}
+    facts["settle"] = steps.settle(run)
+    return facts
+
+
+def starts(run: Run) -> dict[str, int]:
+    """How often each mechanism was started."""
+    return run.ledger.attempts(run.policy_name, run.name)
+
+
+def after_validation(run: Run) -> Run:
+    """The run with its first three steps done: the next one trains."""
+    for step in steps.STEPS[:3]:
+        step(run)
+    return run
+
+
+def train_that_dies(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One attempt of the mechanism ``marginals`` that starts and leaves nothing."""
+    with monkeypatch.context() as patch:
+        patch.setattr("synth.methods.tabular.dpdsyn.noisy_marginals", lambda *arguments: 1 / 0)
+        with pytest.raises(StepFailed):
+            steps.train(run)

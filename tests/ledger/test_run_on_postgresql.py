@@ -10,9 +10,9 @@ import pytest
 
 from synth.ledger import Ledger
 from synth.release.verify import verify_release
-from tests.conftest import Deployment, people
+from tests.conftest import Deployment, people, run_all, starts
 from tests.ledger.postgres import PASSWORD, LedgerDatabase
-from tests.test_steps import all_bytes, run_all, starts
+from tests.test_leaks import all_bytes
 
 
 def test_a_run_publishes_by_a_role_that_may_only_insert_and_select_and_leaves_no_credentials(
