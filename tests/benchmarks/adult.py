@@ -44,7 +44,7 @@ def main() -> None:
             published = [step(run) for step in steps.STEPS][-1]
             seconds = time.perf_counter() - started
             codes = schema.encode(test)
-            arrays = run.workspace.read_arrays("dp/model.npz")
+            arrays = run.workspace.read_tensors("dp/model.safetensors")
             model = run.method.restore(arrays, run.contract, schema)
             assert isinstance(model, DpdsynModel)
             rows.append(_row("label model direct", release, labels, model.probabilities(codes), published, seconds))
