@@ -351,8 +351,3 @@ def _number_cells(column: NumberColumn, bins: int) -> tuple[Sequence[float], Seq
         upper = [start if start != after else 0.0 for start in starts[1:]] + [column.max]
         lower = starts
     return lower, upper
-
-
-def representatives(schema: Schema, codes: Codes) -> npt.NDArray[np.float64]:
-    """A number for each code of a table, NaN for null: what evaluation learners see. Shape (rows, columns)."""
-    return np.column_stack([column.representatives[codes[:, i]] for i, column in enumerate(schema.columns)])
