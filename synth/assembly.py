@@ -39,8 +39,7 @@ def parsed_and_codes(run: Run, frame: pd.DataFrame) -> tuple[pd.DataFrame, Codes
 
 def distributions(run: Run) -> list[npt.NDArray[np.float64]]:
     """The released marginals of the model, one a column."""
-    sizes = np.cumsum([column.size for column in run.schema.columns])[:-1]
-    return np.split(run.workspace.read_tensors("dp/model.safetensors")["distributions"], sizes)
+    return run.schema.split_by_column(run.workspace.read_tensors("dp/model.safetensors")["distributions"])
 
 
 def model_facts(run: Run) -> dict[str, Any]:
@@ -65,8 +64,7 @@ def release_facts(run: Run, measurements: tuple[Measurement, ...], pairs: PairDi
     release = workspace.read_json("public/release.json")
     validation_event = plan.counts("validation")
     noisy = workspace.read_arrays("dp/validation.npz")["counts"]
-    sizes = np.cumsum([column.size for column in schema.columns])[:-1]
-    marginals = np.split(workspace.read_arrays("dp/marginals.npz")["counts"], sizes)
+    marginals = schema.split_by_column(workspace.read_arrays("dp/marginals.npz")["counts"])
     synthetic = [np.zeros(column.size, np.int64) for column in schema.columns]
     for frame in synthetic_frames(run):
         codes = parsed_and_codes(run, frame)[1]

@@ -198,6 +198,10 @@ class Schema:
         """All columns but the target."""
         return tuple(column for column in self.columns if column.name != self.target)
 
+    def split_by_column(self, values: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        """One array of shape (size,) for each column, from all columns' codes in one row."""
+        return np.split(values, np.cumsum([column.size for column in self.columns])[:-1])
+
     def parse(self, table: pa.Table) -> pd.DataFrame:
         """A frame of parsed values, one column for each of the domain's; the table must hold them all."""
         return pd.DataFrame({column.name: column.parse(table[column.name]) for column in self.columns})

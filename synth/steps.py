@@ -44,7 +44,7 @@ from synth.quality.learners import features, train_learners
 from synth.quality.results import Measurement, PairDistances
 from synth.release.bundle import build_bundle
 from synth.release.facts import ReleaseFacts
-from synth.release.manifest import artifact_digest, build_manifest, with_approval
+from synth.release.manifest import artifact_digest, build_manifest, manifest_digest, with_approval
 from synth.release.publish import publish_bundle
 from synth.run import Run, plan_release
 from synth.source import Snapshot, check_columns, read_snapshot
@@ -133,7 +133,7 @@ def validate(run: Run) -> Facts:
     """
     event = run.plan.counts("validation")
     if not run.workspace.exists("dp/validation.npz"):
-        _snapshot(run)  # before the mechanism starts: a source that cannot be read must not use up an attempt
+        _take_snapshot(run)  # before the mechanism starts: a source that cannot be read must not use up an attempt
     noisy = run.once(
         "validation",
         lambda: {"counts": validation.measure(_snapshot(run).everyone(), run.contract, event)},
@@ -260,7 +260,8 @@ def publish(run: Run) -> Facts:
     approved, place = with_approval(manifest, **approval), run.contract.publish.uri
     uri = publish_bundle(folder, place, dataset, version, approved, run.storage_options)
     fact = {"uri": uri, "version": version, "artifact": decision["artifact"], "epsilon": judged["epsilon"]}
-    run.ledger.record(run.policy_name, run.name, "published", fact)
+    # The digest of the whole manifest lets anyone with the ledger tell a forged release that is consistent in itself.
+    run.ledger.record(run.policy_name, run.name, "published", {**fact, "manifest": manifest_digest(approved)})
     return {**fact, "rows": run.contract.rows, "delta": plan.delta}
 
 
@@ -281,8 +282,8 @@ def settle(run: Run) -> Facts:
 STEPS: tuple[Step, ...] = (preflight, allocate, validate, train, generate, check, approve, publish)
 
 
-def _snapshot(run: Run) -> Snapshot:
-    """The private rows of this run, read from the source on first use and never again; not after it was settled."""
+def _take_snapshot(run: Run) -> None:
+    """Read the source into the workspace, on first use and never again; not after the run was settled."""
     workspace = run.workspace
     _refuse_settled(run)
     if not workspace.exists(_SNAPSHOT):
@@ -296,7 +297,12 @@ def _snapshot(run: Run) -> Snapshot:
         marked[_HOLDOUT] = np.arange(len(marked)) >= len(snapshot.train)
         workspace.write_frame(_SNAPSHOT, marked)
         _refuse_settled(run)  # a read that was under way while the run was settled must not leave its rows behind
-    frame = workspace.read_frame(_SNAPSHOT)
+
+
+def _snapshot(run: Run) -> Snapshot:
+    """The private rows of this run."""
+    _take_snapshot(run)
+    frame = run.workspace.read_frame(_SNAPSHOT)
     texts = [column.name for column in run.schema.columns if not column.parses_to_float]
     frame = frame.astype(dict.fromkeys(texts, object))  # a type inferred by the file format would depend on the rows
     holdout = frame.pop(_HOLDOUT).to_numpy(dtype=bool)

@@ -29,6 +29,8 @@ def test_a_run_publishes_a_release_whose_claim_recomputes(deployment: Deployment
     facts = run_all(run)
     verification = verify_release(facts["publish"]["uri"])
     assert verification.ok, verification.problems
+    published = run.ledger.find("people_policy", run.name, "published").payload
+    assert published["manifest"] == verification.facts["manifest_digest"]
     released = pd.read_parquet(Path(facts["publish"]["uri"].removeprefix("file://")) / "data")
     assert len(released) == 1200
     assert list(released.columns) == ["age", "income", "region", "member", "buys"]

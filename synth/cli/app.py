@@ -110,7 +110,15 @@ def run(
                         facts[step.__name__] = step(one)
             except SluiceError as error:
                 errors.print(f"run {run_id}", highlight=False)
-                if not error.retry and "preflight" in facts:
+                if error.retry:
+                    errors.print(
+                        f"go on: sluice run {file} --run-id {run_id}\n"
+                        f"give up, and erase its private rows: sluice settle {file} {run_id}",
+                        highlight=False,
+                        markup=False,
+                        soft_wrap=True,
+                    )
+                elif "preflight" in facts:
                     steps.settle(one)
                 raise
             facts["settle"] = steps.settle(one)

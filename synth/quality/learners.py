@@ -63,6 +63,7 @@ def train_learners(schema: Schema, parsed: pd.DataFrame, codes: Codes) -> tuple[
     from threadpoolctl import threadpool_limits
 
     inputs = features(schema, parsed.iloc[:_MOST_ROWS])
+    inputs[:, np.isnan(inputs).all(axis=0)] = 0.0  # boosting cannot bin a column that the release leaves empty
     labels = codes[:_MOST_ROWS, schema.target_index]
     if len(np.unique(labels)) < 2:
         constant = Constant(int(labels[0]))

@@ -130,4 +130,6 @@ def test_a_ledger_that_cannot_be_reached_is_worth_another_try(
     monkeypatch.setenv("SLUICE_LEDGER_URL", "postgresql+psycopg://nobody:secret-word@127.0.0.1:9/none")
     result = sluice("run", tmp_path / "contract.yaml")
     assert result.exit_code == 75
+    assert "--run-id" in result.stderr
+    assert "sluice settle" in result.stderr
     assert "secret-word" not in result.output

@@ -241,6 +241,19 @@ def test_learners_see_each_row_alone_and_learn() -> None:
     assert (logistic.predict(table) == labels).mean() > 0.4
 
 
+def test_a_release_whose_nullable_columns_are_all_null_is_learnt_from_too() -> None:
+    codes = random_codes(60, 4)
+    empty = [i for i, column in enumerate(SCHEMA.columns) if column.nullable]
+    assert empty
+    for i in empty:
+        codes[:, i] = SCHEMA.columns[i].null_code
+    codes[:, SCHEMA.target_index] = np.arange(60) % 2
+    parsed = SCHEMA.decode(codes, np.random.default_rng(0))
+    parsed = parsed.astype({c.name: float for c in SCHEMA.columns if c.parses_to_float and c.kind != "categorical"})
+    for learner in train_learners(SCHEMA, parsed, codes):
+        assert len(learner.predict(features(SCHEMA, parsed))) == 60
+
+
 def test_a_release_with_one_label_is_judged_too() -> None:
     codes = random_codes(50, 4)
     codes[:, SCHEMA.target_index] = 1

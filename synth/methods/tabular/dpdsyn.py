@@ -113,7 +113,7 @@ class Dpdsyn:
         def measure() -> Arrays:
             return {"counts": np.concatenate(noisy_marginals(codes, sizes, plan.counts("marginals")))}
 
-        noisy = np.split(once("marginals", measure)["counts"], np.cumsum(sizes)[:-1])
+        noisy = schema.split_by_column(once("marginals", measure)["counts"])
         distributions, _ = estimate_distributions(schema, noisy)
 
         # A row without a label teaches nothing; leaving it out is decided by that row alone.
@@ -138,10 +138,9 @@ class Dpdsyn:
 
     def restore(self, arrays: Arrays, contract: Contract, schema: Schema) -> DpdsynModel:
         """The model from :meth:`DpdsynModel.arrays`."""
-        sizes = np.cumsum([column.size for column in schema.columns])[:-1]
         weights = {name.removeprefix("w."): value for name, value in arrays.items() if name.startswith("w.")}
         model = DpdsynModel(
-            schema, contract.method.options, np.split(np.asarray(arrays["distributions"]), sizes), weights
+            schema, contract.method.options, schema.split_by_column(np.asarray(arrays["distributions"])), weights
         )
         model.temperature = float(arrays["temperature"])
         model.offsets = np.asarray(arrays["offsets"])
