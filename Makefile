@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
 PORT ?= 8080
-EXTRAS := airflow,s3,postgres,demo,dev
+EXTRAS := airflow,celery,kubernetes,s3,postgres,demo,dev
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
