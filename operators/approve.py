@@ -37,10 +37,10 @@ class ApproveOperator(SluiceOperator):
 
 
 class HumanApproveOperator(ApprovalOperator):
-    """Asks a person, unless the ledger has a decision about this run already.
+    """Asks a person; cleared, it asks again, and what was decided before no longer counts.
 
     After a refusal, and where nobody answers in time, nothing downstream runs except the teardown. An answer that is
-    no decision (by somebody who may not decide, or without a reason) fails the task; cleared, it asks again.
+    no decision (by somebody who may not decide, or without a reason) fails the task.
 
     :param document: the share contract as plain values.
     """
@@ -69,20 +69,11 @@ class HumanApproveOperator(ApprovalOperator):
         self.params = ParamsDict({REASON: reason})
 
     def execute(self, context: Context) -> Facts:
-        """Follow the ledger's decision, or ask and wait without holding a worker."""
-        from synth.errors import AwaitingApproval
-
-        def decided() -> Facts | None:
-            try:
-                return self._approved(context)
-            except AwaitingApproval:
-                return None
-
-        facts = with_public_errors(decided)
-        if facts is not None:
-            return facts
+        """Ask, and wait without holding a worker."""
         # Not a template: what an owner wrote into the contract is shown, never rendered.
         self.body = with_public_errors(lambda: self._question(context))
+        # Airflow keeps the text of the first question for as long as the run lives; this one is in the log.
+        self.log.info("asking:\n%s", self.body)
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Facts:
@@ -114,10 +105,10 @@ class HumanApproveOperator(ApprovalOperator):
             decide(run, approved=approved, by=name, reason=reason)
 
     def _question(self, context: Context) -> str:
-        from synth.approval import approval_request
+        from synth.approval import ask
 
         with self._run(context) as run:
-            return approval_request(run).markdown()
+            return ask(run).markdown()
 
     def _approved(self, context: Context) -> Facts:
         from synth import steps

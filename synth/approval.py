@@ -3,6 +3,9 @@
 A decision is about exactly one artifact, the one that passed the gate, and it is an entry of the ledger. Where none can
 be found, or it names something else, nothing is published. Four eyes: whoever started the run cannot approve it.
 
+Who asks again withdraws what was decided, approval and refusal alike: from then on only a further decision counts. The
+ledger keeps all of them, and the next question shows them.
+
 Names are what the caller says they are. Airflow names the accounts it authenticated; who decides by command line has
 access to the ledger and the workspace, and is trusted to give their own name.
 """
@@ -22,6 +25,18 @@ def record_request(run: Run, requester: str | None) -> None:
     """Enter who started the run, once; None where no person did."""
     if run.ledger.find(run.policy_name, run.name, "request") is None:
         run.ledger.record(run.policy_name, run.name, "request", {"by": requester})
+
+
+def ask(run: Run) -> ApprovalRequest:
+    """What the approvers are asked about this run; what was decided before is withdrawn.
+
+    :raises NotApproved: if the run has not passed its gate.
+    """
+    _ = run.plan  # refuses a contract that is not the one that was reserved
+    request = approval_request(run)
+    if decision_of(run) is not None:
+        run.ledger.record(run.policy_name, run.name, "reopened", {}, suffix=str(_times_reopened(run) + 1))
+    return request
 
 
 def decide(run: Run, *, approved: bool, by: str, reason: str) -> None:
@@ -82,6 +97,7 @@ def approval_request(run: Run) -> ApprovalRequest:
     history = run.ledger.entries(run.policy_name)
     published = [e for e in history if e.kind == "published" and e.run.startswith(f"{dataset}/") and e.run != run.name]
     gates = {e.run: e.payload for e in history if e.kind == "gate"}
+    decisions = [e.payload for e in history if e.kind == "decision" and e.run == run.name]
     bundle = run.workspace.folder("bundle")
     return ApprovalRequest(
         contract=run.contract,
@@ -91,6 +107,8 @@ def approval_request(run: Run) -> ApprovalRequest:
         statement=json.loads((bundle / "privacy_statement.json").read_text(encoding="utf-8")),
         report=str(bundle / "quality_report.html"),
         requester=_requester(run),
+        decisions=decisions,
+        is_published=run.ledger.find(run.policy_name, run.name, "published") is not None,
         previous=gates[published[-1].run] if published else None,
         previous_at=published[-1].at[:10] if published else "",
     )
@@ -108,9 +126,18 @@ def passed_gate(run: Run) -> dict[str, Any]:
 
 
 def decision_of(run: Run) -> dict[str, Any] | None:
-    """The recorded decision, None while there is none."""
-    recorded = run.ledger.find(run.policy_name, run.name, "decision")
+    """The decision that counts, None while there is none."""
+    recorded = run.ledger.find(run.policy_name, run.name, "decision", suffix=_question(run))
     return recorded.payload if recorded else None
+
+
+def _question(run: Run) -> str:
+    """What tells apart the decisions of a run that was asked about more than once."""
+    return str(_times_reopened(run) or "")
+
+
+def _times_reopened(run: Run) -> int:
+    return sum(entry.kind == "reopened" for entry in run.ledger.entries(run.policy_name, run.name))
 
 
 def _refuse_unless_entitled(run: Run, approved: bool, by: str) -> None:
@@ -143,7 +170,7 @@ def _record_decision(run: Run, *, approved: bool, mode: str, by: str, reason: st
         "reason": reason,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    run.ledger.record(run.policy_name, run.name, "decision", payload)
+    run.ledger.record(run.policy_name, run.name, "decision", payload, suffix=_question(run))
 
 
 def _automatic_conditions(run: Run) -> str:

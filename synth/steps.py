@@ -256,12 +256,15 @@ def publish(run: Run) -> Facts:
         raise NotApproved(
             f"run {run.name!r}: the folder to publish is not the artifact that passed the gate and was approved"
         )
-    approval = {key: decision[key] for key in ("mode", "by", "at", "artifact")}
-    approved, place = with_approval(manifest, **approval), run.contract.publish.uri
-    uri = publish_bundle(folder, place, dataset, version, approved, run.storage_options)
+    published = run.ledger.find(run.policy_name, run.name, "published")
+    # What is out keeps the approval that let it out, whatever was decided again since.
+    approval = published.payload["approval"] if published else {key: decision[key] for key in ("mode", "by", "at")}
+    approved = with_approval(manifest, **approval, artifact=decision["artifact"])
+    uri = publish_bundle(folder, run.contract.publish.uri, dataset, version, approved, run.storage_options)
     fact = {"uri": uri, "version": version, "artifact": decision["artifact"], "epsilon": judged["epsilon"]}
     # The digest of the whole manifest lets anyone with the ledger tell a forged release that is consistent in itself.
-    run.ledger.record(run.policy_name, run.name, "published", {**fact, "manifest": manifest_digest(approved)})
+    kept = {**fact, "approval": approval, "manifest": manifest_digest(approved)}
+    run.ledger.record(run.policy_name, run.name, "published", kept)
     return {**fact, "rows": run.contract.rows, "delta": plan.delta}
 
 

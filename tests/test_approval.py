@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from synth import steps
-from synth.approval import approval_of, approval_request, decide, passed_gate
+from synth.approval import approval_of, approval_request, ask, decide, passed_gate
 from synth.errors import AwaitingApproval, NotApproved
 from synth.run import Run
 from tests.conftest import Deployment, people
@@ -75,6 +75,50 @@ def test_a_scheduled_run_has_no_requester_and_every_approver_can_decide(asking: 
     run = waiting(asking, requester=None)
     decide(run, approved=True, by="ada", reason="checked")
     assert steps.approve(run)["approved_by"] == "ada"
+
+
+def test_asking_again_withdraws_an_approval_and_only_a_further_one_publishes(asking: Deployment) -> None:
+    run = waiting(asking)
+    assert "withdrawn" not in ask(run).markdown()
+    decide(run, approved=True, by="olga", reason="too *early*")
+    text = ask(run).markdown()
+    assert r"withdrawn by asking again: approved by olga on" in text
+    assert r"too \*early\*" in text
+    for step in (steps.approve, steps.publish):
+        with pytest.raises(AwaitingApproval):
+            step(run)
+    assert not (asking.folder / "bucket").exists()
+    decide(run, approved=True, by="olga", reason="now")
+    assert approval_of(run)["reason"] == "now"
+    steps.publish(run)
+    kinds = [e.kind for e in run.ledger.entries(run.policy_name, run.name) if e.kind in ("decision", "reopened")]
+    assert kinds == ["decision", "reopened", "decision"]
+
+
+def test_asking_again_withdraws_a_refusal_which_the_next_approver_is_shown(asking: Deployment) -> None:
+    run = waiting(asking)
+    decide(run, approved=False, by="ada", reason="not before May")
+    text = ask(run).markdown()
+    assert "refused by ada" in text
+    assert "not before May" in text
+    decide(run, approved=True, by="olga", reason="it is June")
+    assert steps.publish(run)["artifact"] == passed_gate(run)["artifact"]
+
+
+def test_asking_again_takes_nothing_back_that_is_published_and_says_so(asking: Deployment) -> None:
+    run = waiting(asking)
+    assert "in the bucket already" not in ask(run).markdown()
+    decide(run, approved=True, by="olga", reason="checked")
+    first = steps.publish(run)
+    manifest = (Path(first["uri"].removeprefix("file://")) / "manifest.json").read_text()
+    assert "in the bucket already" in ask(run).markdown()
+    decide(run, approved=True, by="olga", reason="checked again")
+    assert steps.publish(run) == first
+    assert (Path(first["uri"].removeprefix("file://")) / "manifest.json").read_text() == manifest
+    ask(run)
+    decide(run, approved=False, by="olga", reason="a complaint")
+    with pytest.raises(NotApproved, match="a complaint"):
+        steps.publish(run)
 
 
 @pytest.mark.parametrize(

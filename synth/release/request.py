@@ -23,6 +23,8 @@ class ApprovalRequest:
     :ivar statement: the privacy statement that the release would carry.
     :ivar report: where an approver with access to the workspace finds the whole report.
     :ivar requester: who started the run; None if no person did.
+    :ivar decisions: those about this run that were withdrawn by asking again, oldest first.
+    :ivar is_published: whether an earlier approval of this run has been carried out.
     :ivar previous: the gate's entry of the dataset's last published release, if there is one.
     :ivar previous_at: when that was published.
     """
@@ -34,6 +36,8 @@ class ApprovalRequest:
     statement: Mapping[str, Any]
     report: str
     requester: str | None
+    decisions: Sequence[Mapping[str, Any]]
+    is_published: bool
     previous: Mapping[str, Any] | None
     previous_at: str
 
@@ -55,6 +59,8 @@ class ApprovalRequest:
             approvers=list(self.approvers),
             policy=self.policy,
             requester=self.requester,
+            decisions=self.decisions,
+            is_published=self.is_published,
         )
 
     def _changes(self, measurements: Sequence[Measurement]) -> Iterator[tuple[str, str, str]]:

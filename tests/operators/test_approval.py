@@ -104,11 +104,3 @@ def test_an_answer_without_a_name_a_reason_or_the_right_is_no_decision(
     with pytest.raises(AirflowFailException, match=problem):
         approve.execute_complete(context(in_world, approve), given)
     assert decision(in_world, BY_EVE) is None
-
-
-def test_a_cleared_approval_follows_the_ledger_and_asks_nobody_again(
-    in_world: World, approve: HumanApproveOperator
-) -> None:
-    assert approve.execute(context(in_world, approve, APPROVED))["approved_by"] == "olga"
-    with pytest.raises(AirflowFailException, match="refused by olga"):
-        approve.execute(context(in_world, approve, REFUSED))

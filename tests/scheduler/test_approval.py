@@ -59,6 +59,37 @@ def test_a_refusal_publishes_nothing_and_what_started_stays_spent(deployment: De
     assert run.xcom("settle") == {"never_started": []}
 
 
+def test_a_cleared_approval_asks_again_and_only_the_new_answer_counts(deployment: Deployment) -> None:
+    """Of a run that is over: refused, approved when asked again, and refused when asked once more."""
+    run = deployment.runs["refused"].seen_by(deployment.accounts["admin"])
+    by_olga = run.seen_by(deployment.accounts["olga"])
+    assert run.ended() == "success"
+
+    run.clear("approve", "publish")
+    run.asks()
+    assert "refused by olga" in run.log("approve", run.tasks()["approve"]["try_number"])
+    assert run.states()["publish"] is None
+    by_olga.answer("Approve", "next year has come")
+    assert run.ended() == "success"
+    (folder,) = deployment.released(run)
+    assert verify_release(str(folder)).problems == ()
+
+    run.clear("approve", "publish")
+    run.asks()
+    assert "in the bucket already" in run.log("approve", run.tasks()["approve"]["try_number"])
+    by_olga.answer("Reject", "a complaint")
+    assert run.ended() == "success"
+    assert run.states()["publish"] == "skipped"
+    assert [(d["approved"], d["reason"]) for d in deployment.facts(run, "decision")] == [
+        (False, "not this year"),
+        (True, "next year has come"),
+        (False, "a complaint"),
+    ]
+    assert deployment.released(run) == [folder]
+    assert verify_release(str(folder)).problems == ()
+    assert deployment.starts(run) == deployment.planned(run)
+
+
 def test_no_answer_in_time_is_a_refusal_by_nobody(deployment: Deployment) -> None:
     run = deployment.runs["hurried"]
     assert run.ended(within_s=300) == "success"
