@@ -11,7 +11,7 @@ TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 COMPOSE := docker/compose.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-scheduler lint format bench-pipeline bench-adult docker-lint clean
+.PHONY: help install demo up test test-scheduler lint format bench-pipeline bench-parse bench-adult docker-lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ format: $(STAMP) ## format the code and mend what can be mended
 
 bench-pipeline: $(STAMP) ## time the steps of a release, bare and through Airflow -> build/bench/pipeline.json
 	$(BIN)/python -m tests.benchmarks.pipeline
+
+bench-parse: $(STAMP) ## what 50 share contracts cost Airflow's DAG processor -> build/bench/parse.json
+	$(BIN)/python -m tests.benchmarks.parse
 
 bench-adult: $(STAMP) ## what a release of Adult teaches (needs SLUICE_DATA) -> build/bench/adult.json
 	$(BIN)/python -m tests.benchmarks.adult

@@ -23,11 +23,12 @@ from pathlib import Path
 import psutil
 
 _START_S, _STOP_S = 180, 30
-# Workers are forks of the scheduler: what it has imported, no task has to, and importing takes seconds of each.
-_LOCAL_SETTINGS = """
+# Tasks are forks of the scheduler, or of a Celery worker: what it has imported, no task has to, and importing takes
+# seconds of each.
+LOCAL_SETTINGS = """
 import sys
 
-if "scheduler" in sys.argv:
+if {"scheduler", "worker"} & set(sys.argv):
     from synth import approval, steps
 """
 
@@ -89,7 +90,7 @@ class Standalone:
         """
         self.passwords()
         (self.home / "config").mkdir(exist_ok=True)
-        (self.home / "config" / "airflow_local_settings.py").write_text(_LOCAL_SETTINGS)
+        (self.home / "config" / "airflow_local_settings.py").write_text(LOCAL_SETTINGS)
         environment = {**os.environ, **self.environment, **(settings or {})}
         # `airflow standalone` looks for `airflow` on the path; this interpreter's is meant.
         environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -107,20 +108,8 @@ class Standalone:
         finally:
             _end(process)
 
-    @property
-    def _passwords_file(self) -> Path:
-        return self.home / "passwords.json"
-
-    def _wait_until_healthy(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + _START_S
-        while time.monotonic() < deadline and process.poll() is None:
-            if self._healthy():
-                return
-            time.sleep(0.5)
-        what = "ended" if process.poll() is not None else f"is not healthy after {_START_S} s"
-        raise RuntimeError(f"Airflow {what}; its log: {self.log}")
-
-    def _healthy(self) -> bool:
+    def healthy(self) -> bool:
+        """Whether the API server, the scheduler and the DAG processor say that they are well."""
         try:
             with urllib.request.urlopen(f"{self.url}/api/v2/monitor/health", timeout=5) as answer:  # noqa: S310
                 health = json.load(answer)
@@ -128,21 +117,34 @@ class Standalone:
             return False
         return all(health[part]["status"] == "healthy" for part in ("metadatabase", "scheduler", "dag_processor"))
 
+    @property
+    def _passwords_file(self) -> Path:
+        return self.home / "passwords.json"
+
+    def _wait_until_healthy(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + _START_S
+        while time.monotonic() < deadline and process.poll() is None:
+            if self.healthy():
+                return
+            time.sleep(0.5)
+        what = "ended" if process.poll() is not None else f"is not healthy after {_START_S} s"
+        raise RuntimeError(f"Airflow {what}; its log: {self.log}")
+
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask every process of the session to end, and end those that have not after a while."""
+    """Ask every process of the session that it leads to end, and end those that have not after a while."""
     for number, patience_s in ((signal.SIGTERM, _STOP_S), (signal.SIGKILL, _STOP_S)):
-        for pid in _session(process.pid):
+        for pid in session_of(process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
         deadline = time.monotonic() + patience_s
-        while _session(process.pid) and time.monotonic() < deadline:
+        while session_of(process.pid) and time.monotonic() < deadline:
             process.poll()
             time.sleep(0.2)
     process.wait()
 
 
-def _session(leader: int) -> list[int]:
+def session_of(leader: int) -> list[int]:
     """The processes that have not ended; a task may have left the leader's process group, but not its session."""
     found = []
     for pid in psutil.pids():

@@ -28,11 +28,7 @@ _console = Console(highlight=False)
 
 def main() -> int:
     """Set up what is missing, start Airflow, say how to enter, and end it when interrupted."""
-    standalone = Standalone(_UP / "airflow", int(os.environ.get("PORT", "8080")), _ACCOUNTS)
-    ready = {"SLUICE_CONTRACTS": str(_UP / "contracts"), "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False"}
-    playground.enter(_UP, standalone.environment | ready)
-    playground.register_policy()
-    write_contract_that_asks(_UP / "contracts")
+    standalone = prepare(_UP, int(os.environ.get("PORT", "8080")))
     signal.signal(signal.SIGTERM, _interrupt)
     _console.print("starting Airflow; the first time takes a minute or two ...")
     try:
@@ -47,6 +43,16 @@ def main() -> int:
         return 1
     _console.print(f"[red]Airflow ended by itself[/]; its log: {standalone.log}")
     return 1
+
+
+def prepare(folder: Path, port: int) -> Standalone:
+    """All that the demonstration needs below a folder, and that deployment the environment of this process."""
+    standalone = Standalone(folder / "airflow", port, _ACCOUNTS)
+    ready = {"SLUICE_CONTRACTS": str(folder / "contracts"), "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False"}
+    playground.enter(folder, standalone.environment | ready)
+    playground.register_policy()
+    write_contract_that_asks(folder / "contracts")
+    return standalone
 
 
 def write_contract_that_asks(folder: Path) -> Path:

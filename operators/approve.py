@@ -56,15 +56,10 @@ class HumanApproveOperator(ApprovalOperator):
             **kwargs,
         )
         self.document = document
-        # A parameter without a valid default fails the task before anybody is asked: that a reason was given
-        # is checked when the answer is there.
+        # A parameter without a valid default fails the task before anybody is asked. An empty text is valid, and the
+        # form then asks for one before it takes an answer; whether one was given is checked again with the answer.
         reason = Param(
-            None,
-            description="Goes into the ledger, with your name.",
-            source="task",
-            type=["null", "string"],
-            minLength=3,
-            title="Reason",
+            "", description="Goes into the ledger, with your name.", source="task", type="string", title="Reason"
         )
         self.params = ParamsDict({REASON: reason})
 
@@ -83,13 +78,13 @@ class HumanApproveOperator(ApprovalOperator):
         """
         if "error" in event:
             self.process_trigger_event_error(event)
-        given, person = event["params_input"] or {}, event["responded_by_user"]
+        given = {name: value or "" for name, value in (event["params_input"] or {}).items()}
+        event, person = {**event, "params_input": given}, event["responded_by_user"]
         self.validate_chosen_options(event["chosen_options"])
         self.validate_params_input(given)
         approved = event["chosen_options"] == [self.APPROVE]
         if person is not None:
-            reason = given.get(REASON) or ""
-            with_public_errors(lambda: self._record(context, approved, str(person["name"]), reason))
+            with_public_errors(lambda: self._record(context, approved, str(person["name"]), given.get(REASON, "")))
         elif approved:
             raise AirflowFailException("NotApproved: the answer does not say who gave it; nothing is published")
         else:

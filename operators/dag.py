@@ -10,8 +10,8 @@ training failed would read as a success.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, Asset, BaseOperator, Param, chain
 
@@ -20,17 +20,18 @@ from operators.approve import ApproveOperator, HumanApproveOperator
 from operators.check import CheckOperator
 from operators.generate import GenerateOperator
 from operators.parameters import EPSILON, ROWS
+from operators.placement import placement
 from operators.preflight import PreflightOperator
 from operators.publish import PublishOperator
 from operators.schedule import refuse_approval_longer_than_interval
 from operators.settle import SettleOperator
 from operators.train import TrainOperator
 from operators.validate import ValidateOperator
-from synth.contract import Contract, contract_from_document
+from synth.contract import AssetUpdate, Contract, contract_from_document
 from synth.errors import ContractError
 
-# Only runs from here on: a schedule needs a start, and nothing is ever caught up.
-_START = datetime(2026, 1, 1, tzinfo=UTC)
+if TYPE_CHECKING:
+    from airflow.sdk.definitions.asset import AssetRef
 
 _DOC = """\
 ### {title}
@@ -48,6 +49,7 @@ Publishes a differentially private synthetic table of {rows:,} rows to `{uri}`, 
 | a mechanism that dies | stays spent; it may run {max_attempts} times, within the policy's bound for a release |
 | what leaves | synthetic rows, noisy marginals and quality numbers, the verdicts on expectations, the statement |
 | approval | {approval} |
+| a run starts | {starts} |
 
 The trigger form can make ε and the number of rows smaller, never larger. What all releases may cost together is in \
 the privacy officer's policy, kept in the ledger.
@@ -73,16 +75,16 @@ def build_dag(contract: Contract | Mapping[str, Any], dag_id: str | None = None)
 
     :param contract: the contract, or its document.
     :param dag_id: default: ``share_`` and the dataset's name.
-    :raises ContractError: if the contract, or its schedule, is not acceptable.
+    :raises ContractError: if the contract, its schedule, or where it wants to run is not acceptable.
     """
     if not isinstance(contract, Contract):
         contract = contract_from_document(dict(contract))
-    if contract.schedule and contract.approval.mode == "human":
+    if isinstance(contract.schedule, str) and contract.approval.mode == "human":
         refuse_approval_longer_than_interval(contract.schedule, contract.approval.timeout_hours)
     dag = _empty_dag(contract, dag_id or f"share_{contract.dataset.name}")
     document = contract.document()
-    compute: dict[str, Any] = {k: v for k, v in contract.compute.model_dump().items() if v is not None}
-    asset = Asset(name=f"release_{contract.dataset.name}", uri=f"sluice://{contract.dataset.name}", group="sluice")
+    where = placement(contract.compute)
+    asset = Asset(name=contract.dataset.release_asset, group="sluice")
 
     def common(task_id: str) -> dict[str, Any]:
         return {"task_id": task_id, "document": document, "dag": dag}
@@ -93,37 +95,39 @@ def build_dag(contract: Contract | Mapping[str, Any], dag_id: str | None = None)
         approve = HumanApproveOperator(**common("approve"), retries=0)
     else:
         approve = ApproveOperator(**common("approve"), retries=0)
-    allocate = AllocateOperator(**common("allocate"))
+    preflight, allocate = PreflightOperator(**common("preflight")), AllocateOperator(**common("allocate"))
     publish = PublishOperator(**common("publish"), asset=asset)
     chain(
-        PreflightOperator(**common("preflight")),
+        preflight,
         allocate,
         ValidateOperator(**common("validate")),
-        TrainOperator(**common("train"), **compute),
-        GenerateOperator(**common("generate"), **compute),
+        TrainOperator(**common("train"), **where),
+        GenerateOperator(**common("generate"), **where),
         CheckOperator(**common("check")),
         approve,
         publish,
     )
     settle = SettleOperator(**common("settle"))
     publish >> settle
-    allocate.as_setup()
-    settle.as_teardown(setups=allocate)
+    # Of both, and it runs if one of them succeeded: an allocate that fails may have reserved before it did.
+    settle.as_teardown(setups=[preflight.as_setup(), allocate.as_setup()])
     return dag
 
 
 def _empty_dag(contract: Contract, dag_id: str) -> DAG:
     privacy, dataset = contract.privacy, contract.dataset
     # Never by backfill: every run spends.
-    run_types: Any = ["manual", "operator_triggered", *(["scheduled"] if contract.schedule else [])]
+    run_types: Any = {"manual", "operator_triggered"}
+    if contract.schedule:
+        run_types.add("scheduled" if isinstance(contract.schedule, str) else "asset_triggered")
     try:
         dag = DAG(
             dag_id,
             dag_display_name=f"share {dataset.name}",
             description=dataset.title,
             doc_md=_doc(contract),
-            schedule=contract.schedule,
-            start_date=_START,
+            schedule=_schedule(contract),
+            # No start date: a start in the past would make the first run at once, for the time just missed.
             catchup=False,
             max_active_runs=1,
             allowed_run_types=run_types,
@@ -135,8 +139,9 @@ def _empty_dag(contract: Contract, dag_id: str) -> DAG:
                     type="number",
                     exclusiveMinimum=0,
                     maximum=privacy.epsilon,
-                    title="ε",
-                    description="What this release is planned to cost, at most. Attempts that die come on top.",
+                    title="Privacy loss ε",
+                    description="What this release is planned to cost its people. At most the contract's "
+                    f"{privacy.epsilon:g}; less protects better and is noisier. Attempts that die come on top.",
                     section="Privacy",
                 ),
                 ROWS: Param(
@@ -145,7 +150,8 @@ def _empty_dag(contract: Contract, dag_id: str) -> DAG:
                     minimum=1,
                     maximum=contract.rows,
                     title="Rows",
-                    description="How many synthetic rows are published. The contract's value is the largest.",
+                    description=f"How many synthetic rows are published: at most the contract's {contract.rows:,}. "
+                    "Fewer do not cost less.",
                     section="Release",
                 ),
             },
@@ -158,6 +164,27 @@ def _empty_dag(contract: Contract, dag_id: str) -> DAG:
             f"contract {dataset.name!r}: Airflow does not accept its schedule {contract.schedule!r} or one of its "
             f"texts: {error}"
         ) from None
+
+
+def _schedule(contract: Contract) -> str | AssetRef | None:
+    """What Airflow waits for: the times of a cron expression, or an asset that any DAG may define."""
+    if isinstance(contract.schedule, AssetUpdate):
+        # A reference, because an asset of this name and another URI would compete with the producer's.
+        return Asset.ref(name=contract.schedule.asset)
+    return contract.schedule
+
+
+def _starts(contract: Contract) -> str:
+    match contract.schedule:
+        case None:
+            return "when somebody triggers it"
+        case AssetUpdate(asset=name):
+            return (
+                f"when the asset `{name}` is updated, or when somebody triggers it; all updates during a run, which "
+                "includes its wait for approval, start one run after it"
+            )
+        case cron:
+            return f"at the times of `{cron}`, or when somebody triggers it; one at a time, and none is caught up"
 
 
 def _doc(contract: Contract) -> str:
@@ -182,5 +209,6 @@ def _doc(contract: Contract) -> str:
         max_records=privacy.max_records,
         max_attempts=privacy.max_attempts,
         approval=how,
+        starts=_starts(contract),
         method=contract.method.name,
     )

@@ -1,13 +1,16 @@
-"""How often a schedule fires, as far as that can be told from its text.
+"""Schedules that would go wrong, found before they start anything.
 
 An approval that still waits when the next run is due would hold it back, and runs would pile up behind one question.
+Releases that start each other would go on until the budget is spent.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
 
+from synth.contract import AssetUpdate, Contract
 from synth.errors import ContractError
 
 _UNKNOWN_TO_CRONITER = {"@quarterly": "0 0 1 */3 *"}
@@ -41,3 +44,22 @@ def refuse_approval_longer_than_interval(schedule: str, timeout_hours: float) ->
         f"apart, and a question must be over before the next run is due; accepted: less than {hours:g}, or a schedule "
         "that runs less often"
     )
+
+
+def refuse_loop(contract: Contract, started_by: Mapping[str, str]) -> None:
+    """Accept only a contract whose releases start no run of its own by way of other contracts.
+
+    :param started_by: of other contracts, the asset that starts them, by the asset that their releases update.
+    :raises ContractError: naming the assets of the loop.
+    """
+    if not isinstance(contract.schedule, AssetUpdate):
+        return
+    chain = [contract.schedule.asset]
+    while chain[-1] in started_by:
+        chain.append(started_by[chain[-1]])
+    if chain[-1] == contract.dataset.release_asset:
+        loop = " → ".join([*reversed(chain), chain[-1]])
+        raise ContractError(
+            f"schedule.asset={contract.schedule.asset!r}: releases would start each other, {loop}, until the budget is "
+            "spent; give one of these contracts another schedule"
+        )

@@ -100,8 +100,12 @@ def preflight(run: Run) -> Facts:
 
 @_step
 def allocate(run: Run) -> Facts:
-    """Freeze the plan and reserve its budget in the ledger."""
+    """Freeze the plan and reserve its budget in the ledger.
+
+    :raises TamperedArtifact: if the ledger's history does not bear out the balance that the budget is taken from.
+    """
     workspace, registered = run.workspace, run.registered
+    run.ledger.verify(run.policy_name)
     if not workspace.exists("public/plan.json"):
         plan = plan_release(run.contract, registered.policy.holdout_fraction)
         workspace.write_json("public/plan.json", plan.document())

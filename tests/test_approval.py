@@ -151,13 +151,14 @@ def test_the_question_shows_terms_quality_changes_and_where_the_report_is(asking
     dataset = {**run.contract.document()["dataset"], "title": title}
     second = waiting(asking, "two", dataset=dataset, rows=900)
     request = approval_request(second)
-    text = request.markdown()
+    text = request.markdown().replace("\u00a0", " ")
     gate = passed_gate(second)
     assert r"{{ 6 \* 7 }} people \| \<b\>" in text
     assert "changes the probability of any outcome" in text
     assert Path(request.report).is_file()
     assert request.report in text
     assert gate["artifact"] in text
+    assert f"/people/{gate['version']}`" in text
     assert f"version `{version}`" in text
     assert "| rows | 1,200 | 900 |" in text
     for measurement in gate["measurements"]:

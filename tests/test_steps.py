@@ -18,8 +18,11 @@ from synth.errors import (
     PlanChanged,
     QualityRejected,
     SluiceError,
+    TamperedArtifact,
     ValidationFailed,
 )
+from synth.ledger.chain import Chain
+from synth.ledger.database import Database
 from synth.release.verify import verify_release
 from tests.conftest import Deployment, people, run_all, starts
 
@@ -45,6 +48,18 @@ def test_every_step_again_changes_nothing(deployment: Deployment) -> None:
     again = run_all(deployment.run())
     assert again == first
     assert deployment.run().ledger.entries("people_policy") == entries
+
+
+def test_a_forged_balance_with_a_sound_chain_is_found_before_anything_more_is_reserved(deployment: Deployment) -> None:
+    """What a program with the worker's database role could add by itself."""
+    run_all(deployment.run())
+    with Database.connect(deployment.settings.ledger_url).writing("a forger") as connection:
+        Chain(connection, "people_policy").append("note", "forged:note", "forged", {}, balance={})
+    second = deployment.run("two")
+    steps.preflight(second)
+    with pytest.raises(TamperedArtifact, match="balance"):
+        steps.allocate(second)
+    assert second.ledger.find("people_policy", second.name, "reserve") is None
 
 
 def test_a_contract_that_changes_during_a_run_is_refused(deployment: Deployment) -> None:

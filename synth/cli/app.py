@@ -108,24 +108,34 @@ def run(
                 for step in steps.STEPS:
                     with progress.step(step.__name__):
                         facts[step.__name__] = step(one)
+            except KeyboardInterrupt:
+                _show_ways_on(file, run_id)
+                raise
             except SluiceError as error:
-                errors.print(f"run {run_id}", highlight=False)
                 if error.retry:
-                    errors.print(
-                        f"go on: sluice run {file} --run-id {run_id}\n"
-                        f"give up, and erase its private rows: sluice settle {file} {run_id}",
-                        highlight=False,
-                        markup=False,
-                        soft_wrap=True,
-                    )
-                elif "preflight" in facts:
-                    steps.settle(one)
+                    _show_ways_on(file, run_id)
+                else:
+                    errors.print(f"run {run_id}", highlight=False)
+                    if "preflight" in facts:
+                        steps.settle(one)
                 raise
             facts["settle"] = steps.settle(one)
         if as_json:
             print_json(facts)
         else:
             _show_release(facts)
+
+
+def _show_ways_on(file: Path, run_id: str) -> None:
+    """Of a run that is not over: its private rows wait in the workspace."""
+    errors.print(
+        f"run {run_id} is not over\n"
+        f"go on: sluice run {file} --run-id {run_id}\n"
+        f"give up, and erase its private rows: sluice settle {file} {run_id}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 @app.command()

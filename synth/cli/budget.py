@@ -1,4 +1,4 @@
-"""`sluice budget`: what the privacy officer does and sees."""
+"""`sluice budget`: what the privacy officer and the owner of the ledger's tables do and see."""
 
 from __future__ import annotations
 
@@ -105,20 +105,45 @@ def history(name: PolicyName, as_json: AsJson = False) -> None:
         console.print(table)
 
 
+def _anchor(noted: str) -> tuple[int, str]:
+    """What :func:`verify` printed earlier, read back."""
+    sequence, _, digest = noted.partition(":")
+    if not sequence.isdecimal() or not digest:
+        raise typer.BadParameter(f"{noted!r} is not SEQUENCE:DIGEST, as an earlier `sluice budget verify` printed it")
+    return int(sequence), digest
+
+
 @app.command()
-def verify(name: PolicyName) -> None:
-    """Recompute a policy's hash chain and balances from its entries."""
+def verify(
+    name: PolicyName,
+    anchor: Annotated[
+        list[str] | None,
+        typer.Option(help="A head that an earlier call printed; may be repeated.", metavar="N:DIGEST"),
+    ] = None,
+) -> None:
+    """Recompute a policy's hash chain and balances from its entries; the head it prints is worth noting elsewhere."""
+    anchors = dict(_anchor(noted) for noted in anchor or ())
     with reported(), _ledger() as ledger:
-        last = ledger.verify(name)
-        console.print(f"[green]intact[/] {name}: {last.sequence} entries, head {last.digest}", highlight=False)
+        last = ledger.verify(name, anchors=anchors)
+        console.print(f"[green]intact[/] {name}, head {last.sequence}:{last.digest}", highlight=False, soft_wrap=True)
 
 
 @app.command()
-def migrate() -> None:
-    """Bring the ledger's tables to this version's; needs a role that may create tables."""
+def migrate(
+    officer: Annotated[
+        str | None, typer.Option(help="A role of PostgreSQL: what registering takes is granted, the rest revoked.")
+    ] = None,
+    worker: Annotated[
+        str | None, typer.Option(help="A role of PostgreSQL: what a workflow takes is granted, the rest revoked.")
+    ] = None,
+) -> None:
+    """Bring the ledger's tables to this version's and grant roles their rights; needs the owner of the tables."""
     with reported():
-        Ledger.migrate(Settings.from_environment().ledger_url)
+        Ledger.migrate(Settings.from_environment().ledger_url, officer=officer, worker=worker)
         console.print("[green]current[/]")
+        for role, may in ((officer, "register policies"), (worker, "add entries under registered policies")):
+            if role is not None:
+                console.print(f"   {role} may read and {may}, no more", markup=False, highlight=False)
 
 
 def _ledger() -> Ledger:

@@ -1,7 +1,9 @@
 """The share contract (the data owner's YAML) and the policy (the privacy officer's)."""
 
 from synth.contract.columns import BooleanColumn, CategoricalColumn, Column, IntegerColumn, NumberColumn
+from synth.contract.compute import Compute, Pod, Toleration
 from synth.contract.models import (
+    AssetUpdate,
     Contract,
     DpdsynOptions,
     Expectation,
@@ -19,17 +21,21 @@ from synth.contract.parse import (
 )
 
 __all__ = [
+    "AssetUpdate",
     "BooleanColumn",
     "CategoricalColumn",
     "Column",
+    "Compute",
     "Contract",
     "DpdsynOptions",
     "Expectation",
     "Fault",
     "IntegerColumn",
     "NumberColumn",
+    "Pod",
     "Policy",
     "Quality",
+    "Toleration",
     "UnitColumn",
     "contract_from_document",
     "load_contract",

@@ -8,12 +8,14 @@ was computed from the data.
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from synth.canonical import canonical_json
 from synth.contract.columns import Column, Frozen
+from synth.contract.compute import Compute
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")]
 Line = Annotated[str, Field(min_length=1, max_length=300)]
@@ -30,6 +32,11 @@ class Dataset(Frozen):
     owner: Line
     description: Annotated[str, Field(min_length=1)]
     licence: Line
+
+    @property
+    def release_asset(self) -> str:
+        """The name of the Airflow asset that each release updates."""
+        return f"release_{self.name}"
 
 
 class Source(Frozen):
@@ -177,17 +184,41 @@ class Approval(Frozen):
     timeout_hours: Annotated[float, Field(gt=0)] = Field(72, description="human: no answer is a refusal.")
 
 
+def holds_password(uri: str) -> bool:
+    """Whether a URI names a user with a password."""
+    return re.match(r"[^/:@]+://[^/@]*:[^/@]*@", uri) is not None
+
+
 class Publish(Frozen):
     """The bucket: releases go to URI/NAME/VERSION/."""
 
     uri: Annotated[str, Field(min_length=1)]
 
+    @model_validator(mode="after")
+    def _no_password(self) -> Publish:
+        if holds_password(self.uri):
+            raise ValueError(
+                "uri holds a password, which the address of a release would show; if it was real, replace it"
+            )
+        return self
 
-class Compute(Frozen):
-    """Where ``train`` and ``generate`` run."""
 
-    queue: str | None = None
-    pool: str | None = None
+class AssetUpdate(Frozen):
+    """A run starts when an Airflow asset is updated; named as its producer names it, whatever its URI."""
+
+    asset: Annotated[str, Field(min_length=1, max_length=1500)]
+
+
+def _cron_or_asset(schedule: Any) -> Any:
+    given = schedule["asset"] if isinstance(schedule, dict) and set(schedule) == {"asset"} else schedule
+    if not isinstance(schedule, AssetUpdate) and not (isinstance(given, str) and 0 < len(given.strip()) <= 1500):
+        raise ValueError("accepted: a cron expression, or {asset: NAME} with the name of an Airflow asset")
+    if schedule == "@continuous":
+        raise ValueError("each run would start the next, until the budget is spent; accepted: a cron expression")
+    return schedule
+
+
+Schedule = Annotated[Annotated[str, Field(min_length=1)] | AssetUpdate, BeforeValidator(_cron_or_asset)]
 
 
 class Contract(Frozen):
@@ -206,7 +237,7 @@ class Contract(Frozen):
     approval: Approval
     publish: Publish
     compute: Compute = Compute()
-    schedule: Annotated[str, Field(min_length=1)] | None = None
+    schedule: Schedule | None = Field(None, description="By default a run starts only when somebody triggers it.")
 
     def document(self) -> dict[str, Any]:
         """The contract as plain JSON values, defaults written out."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,11 +17,13 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from synth.contract.columns import LATER_COLUMN_TYPES
-from synth.contract.models import Contract, Policy, UnitColumn
+from synth.contract.models import AssetUpdate, Contract, Policy, UnitColumn
 from synth.contract.row_expectations import ROW_EXPECTATIONS
 from synth.errors import ContractError, NotSupportedYet
 
 _Model = TypeVar("_Model", bound=BaseModel)
+# The faults that show only where the document and the sections that parsed are seen together.
+_Between = Callable[[dict[str, Any], dict[str, Any]], Iterable["Fault"]]
 
 # Understood, planned, and refused by name until it works: path (with * for any key) -> values.
 _LATER: dict[str, tuple[str, ...]] = {
@@ -33,9 +35,14 @@ _LATER: dict[str, tuple[str, ...]] = {
     "schema.*.type": LATER_COLUMN_TYPES,
 }
 _LATER_FIELDS = (
-    "task.targets", "privacy.window", "quality.subgroups", "constraints", "compute.pod", "compute.image",
-    "compute.device", "schedule.asset", "publish.connection",
+    "task.targets", "privacy.window", "quality.subgroups", "constraints", "compute.device",
+    "publish.connection",
 )  # fmt: skip
+# What an unknown field is commonly meant to be.
+_INSTEAD = {
+    "compute.image": "use compute.pod.image",
+    "compute.pod.env": "a contract is public; the environment and its secrets belong in the deployment's pod template",
+}
 
 
 _ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfss": "abfs"}
@@ -69,7 +76,7 @@ def load_policy(path: str | Path) -> Policy:
     :raises ContractError: with every fault.
     """
     document = _mapping(_read(path), str(path))
-    return _finish(Policy, document, str(path), [])
+    return _finish(Policy, document, str(path))
 
 
 def parse_contract(text: str, name: str = "contract") -> Contract:
@@ -79,7 +86,7 @@ def parse_contract(text: str, name: str = "contract") -> Contract:
 
 def contract_from_document(document: dict[str, Any], name: str = "contract") -> Contract:
     """The contract in a mapping of plain values."""
-    return _finish(Contract, document, name, list(_between_sections(document)))
+    return _finish(Contract, document, name, _between_sections)
 
 
 def resolve_uri(uri: str) -> str:
@@ -112,7 +119,11 @@ def _read(path: str | Path) -> str:
         raise ContractError(f"{path}: cannot be read as UTF-8 text ({type(error).__name__})") from None
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
+# PyYAML's parser in C, ten times as fast, where it was built with one.
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _UniqueKeyLoader(_SafeLoader):
     """YAML where a repeated key is a fault: silently taking the last would drop a declared column."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -139,18 +150,36 @@ def _mapping(text: str, name: str) -> dict[str, Any]:
     return document
 
 
-def _finish(model: type[_Model], document: dict[str, Any], name: str, more: list[Fault]) -> _Model:
-    _values, faults = _sections(model, document)
-    faults += more
-    if not faults:
-        return model.model_validate(document)
+def _finish(model: type[_Model], document: dict[str, Any], name: str, between: _Between | None = None) -> _Model:
+    whole, error = _whole(model, document)
+    values, faults = (dict(_fields(whole)), []) if whole is not None else _sections(model, document, error)
+    faults += between(document, values) if between is not None else ()
+    if whole is not None and not faults:
+        return whole
     lines = [f"{name}: {len(faults)} fault{'s' if len(faults) > 1 else ''}", *(f"  - {fault}" for fault in faults)]
     kind = NotSupportedYet if all(fault.later for fault in faults) else ContractError
     raise kind("\n".join(lines), faults)
 
 
-def _sections(model: type[BaseModel], document: dict[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
-    """Each field of the model that parsed, and the faults of those that did not."""
+def _whole(model: type[_Model], document: dict[str, Any]) -> tuple[_Model | None, ValidationError | None]:
+    try:
+        return model.model_validate(document), None
+    except ValidationError as error:
+        return None, error
+
+
+def _fields(whole: BaseModel) -> Iterator[tuple[str, Any]]:
+    for name, field in type(whole).model_fields.items():
+        yield field.alias or name, getattr(whole, name)
+
+
+def _sections(
+    model: type[BaseModel], document: dict[str, Any], of_whole: ValidationError | None
+) -> tuple[dict[str, Any], list[Fault]]:
+    """Each field of the model that parsed, and the faults of those that did not.
+
+    :param of_whole: what is wrong with the whole: told where each of its parts is right.
+    """
     values: dict[str, Any] = {}
     faults: list[Fault] = []
     accepted = {field.alias or name: field for name, field in model.model_fields.items()}
@@ -171,11 +200,8 @@ def _sections(model: type[BaseModel], document: dict[str, Any]) -> tuple[dict[st
             values[key] = TypeAdapter(annotation).validate_python(document[key])
         except ValidationError as error:
             faults.extend(_fault(key, detail) for detail in error.errors(include_url=False))
-    if not faults:
-        try:
-            model.model_validate(document)
-        except ValidationError as error:
-            faults.extend(_fault("", detail) for detail in error.errors(include_url=False))
+    if not faults and of_whole is not None:
+        faults.extend(_fault("", detail) for detail in of_whole.errors(include_url=False))
     return values, faults
 
 
@@ -186,7 +212,7 @@ def _annotated(annotation: Any, constraint: Any) -> Any:
 
 
 def _fault(prefix: str, detail: Any) -> Fault:
-    location = [str(part) for part in detail["loc"]]
+    location = [str(part) for part in detail["loc"] if part != "[key]"]  # pydantic's mark of a fault in a key
     if prefix == "schema" and len(location) > 1:
         del location[1]  # the union's tag: an implementation detail of the parser
     path = ".".join(part for part in [prefix, *location] if part) or "document"
@@ -198,12 +224,10 @@ def _fault(prefix: str, detail: Any) -> Fault:
         path, shown = f"{path}.type", repr(detail["ctx"]["tag"])
         problem = f"accepted: {detail['ctx']['expected_tags']}"
     if detail["type"] == "extra_forbidden":
-        problem, shown = "unknown field", ""
+        problem, shown = "; ".join(["unknown field", *filter(None, [_INSTEAD.get(path)])]), ""
         later = path in _LATER_FIELDS
     generic = re.sub(r"^schema\.[^.]+\.", "schema.*.", path)
     if path == "privacy.max_records" and isinstance(given, int) and given > 1:
-        later = True
-    if isinstance(given, dict) and any(f"{path}.{key}" in _LATER_FIELDS for key in given):
         later = True
     if shown.strip("'") in _LATER.get(generic, ()):
         later = True
@@ -212,8 +236,7 @@ def _fault(prefix: str, detail: Any) -> Fault:
     return Fault(path, shown, problem, later)
 
 
-def _between_sections(document: dict[str, Any]) -> Iterator[Fault]:
-    values, _ = _sections(Contract, document)
+def _between_sections(document: dict[str, Any], values: dict[str, Any]) -> Iterator[Fault]:
     privacy, task = values.get("privacy"), values.get("task")
     named = document.get("schema")
     known = list(named) if isinstance(named, dict) else []
@@ -254,6 +277,12 @@ def _between_sections(document: dict[str, Any]) -> Iterator[Fault]:
         )  # fmt: skip
     if approval is not None and approval.mode == "human" and approval.max_epsilon is not None:
         yield Fault("approval.max_epsilon", str(approval.max_epsilon), "applies to mode: automatic only")
+    schedule, dataset = values.get("schedule"), values.get("dataset")
+    if isinstance(schedule, AssetUpdate) and dataset is not None and schedule.asset == dataset.release_asset:
+        yield Fault(
+            "schedule.asset", repr(schedule.asset),
+            "this dataset's own releases update it: each would start the next, until the budget is spent",
+        )  # fmt: skip
 
 
 def _task_faults(target: Any, task: Any) -> Iterator[Fault]:

@@ -7,15 +7,16 @@ carry its own digest is refused before anything is decided on it. `append` must 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Select, insert, select
 
 from synth.errors import PolicyError, TamperedArtifact
-from synth.ledger.entries import POLICY_KEY, Entry, Splits, canonical_json, policy_name
+from synth.ledger.entries import Entry, Splits, canonical_json, policy_name
 from synth.ledger.models import entries as table
+from synth.ledger.models import policies
 
 _COLUMNS = [column for column in table.columns if column.name != "id"]
 
@@ -29,7 +30,7 @@ class Chain:
 
     def policy_entry(self) -> Entry:
         """The registration; `PolicyError` where there is none."""
-        entry = self.find(POLICY_KEY)
+        entry = self.registration()
         if entry is None:
             raise PolicyError(
                 f"policy {policy_name(self.policy)!r} is not registered; the privacy officer registers it "
@@ -37,9 +38,21 @@ class Chain:
             )
         return entry
 
-    def last(self) -> Entry | None:
-        found = self._read(self._mine().order_by(table.c.sequence.desc()).limit(1))
+    def registration(self) -> Entry | None:
+        """The first entry, if the policy is registered."""
+        found = self._intact(self._first())
         return found[0] if found else None
+
+    def register(self, payload: dict[str, Any]) -> Entry:
+        """Insert the first entry."""
+        entry = Entry.registration(self.policy, canonical_json(payload), _now()).sealed()
+        row = {name: value for name, value in entry.columns().items() if name in policies.columns}
+        self.connection.execute(insert(policies).values(row))
+        return entry
+
+    def last(self) -> Entry:
+        found = self._read(self._mine().order_by(table.c.sequence.desc()).limit(1))
+        return found[0] if found else self.policy_entry()
 
     def find(self, key: str) -> Entry | None:
         found = self._read(self._mine().where(table.c.key == key))
@@ -52,19 +65,18 @@ class Chain:
     def append(self, kind: str, key: str, run: str, payload: dict[str, Any], balance: Splits | None = None) -> Entry:
         """Insert the next entry; without ``balance`` the last entry's is carried on."""
         last = self.last()
-        draft = Entry(
+        entry = Entry(
             policy=self.policy,
-            sequence=last.sequence + 1 if last else 1,
+            sequence=last.sequence + 1,
             kind=kind,
             key=key,
             run=run,
             payload_text=canonical_json(payload),
-            balance_text=canonical_json(balance) if balance is not None else last.balance_text if last else "{}",
-            at=datetime.now(UTC).isoformat(timespec="microseconds"),
-            previous=last.digest if last else "",
+            balance_text=last.balance_text if balance is None else canonical_json(balance),
+            at=_now(),
+            previous=last.digest,
             digest="",
-        )
-        entry = replace(draft, digest=draft.computed_digest())
+        ).sealed()
         self.connection.execute(insert(table).values(entry.columns()))
         return entry
 
@@ -73,13 +85,19 @@ class Chain:
         statement = self._mine().order_by(table.c.sequence)
         if run is not None:
             statement = statement.where(table.c.run == run)
-        return [Entry.from_columns(row) for row in self.connection.execute(statement).mappings()]
+        later = [Entry.from_columns(row) for row in self.connection.execute(statement).mappings()]
+        return later if run is not None else self._first() + later
+
+    def _first(self) -> list[Entry]:
+        return _registrations(self.connection, select(policies).where(policies.c.policy == self.policy))
 
     def _mine(self) -> Select[Any]:
         return select(*_COLUMNS).where(table.c.policy == self.policy)
 
     def _read(self, statement: Select[Any]) -> list[Entry]:
-        found = [Entry.from_columns(row) for row in self.connection.execute(statement).mappings()]
+        return self._intact([Entry.from_columns(row) for row in self.connection.execute(statement).mappings()])
+
+    def _intact(self, found: list[Entry]) -> list[Entry]:
         for entry in found:
             if not entry.is_intact():
                 raise TamperedArtifact(
@@ -92,5 +110,12 @@ class Chain:
 
 def registrations(connection: Connection) -> list[Entry]:
     """The registration of every policy, by name."""
-    statement = select(*_COLUMNS).where(table.c.key == POLICY_KEY).order_by(table.c.policy)
-    return [Entry.from_columns(row) for row in connection.execute(statement).mappings()]
+    return _registrations(connection, select(policies).order_by(policies.c.policy))
+
+
+def _registrations(connection: Connection, statement: Select[Any]) -> list[Entry]:
+    return [Entry.registration(row.policy, row.payload, row.at, row.digest) for row in connection.execute(statement)]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")

@@ -8,7 +8,7 @@ parameters of a statement.
 
 SQLite serialises only where file locks work: keep the file on a local disk, not on a network file system.
 PostgreSQL serialises only as long as every writer takes the lock; the table's unique constraints refuse one
-that does not.
+that does not. What a PostgreSQL role may do there is in `synth.ledger.rights`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -38,11 +38,15 @@ from sqlalchemy.exc import (
 )
 
 from synth.errors import LedgerError, LedgerUnavailable
+from synth.ledger import rights
+from synth.ledger.rights import Duty
 
 LOCK_TIMEOUT_S = 30
 MIGRATION_LOCK = "ledger migration"
 REGISTRATION_LOCK = "ledger registration"
 
+# insufficient_privilege; invalid_schema_name, where the role may use no schema at all
+_NO_RIGHT = ("42501", "3F000")
 _ACCEPTED = "accepted: sqlite:////absolute/path/ledger.db or postgresql://user@host/database"
 
 # Alembic hands the running migration to its scripts through module globals.
@@ -86,14 +90,17 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that only reads."""
-        with self._translated(), self.engine.connect() as connection, connection.begin():
+        with self._translated(Duty.READER), self.engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
-    def writing(self, lock: str) -> Iterator[Connection]:
-        """The only transaction under ``lock``, committed when the block ends without an error."""
+    def writing(self, lock: str, duty: Duty = Duty.WORKER) -> Iterator[Connection]:
+        """The only transaction under ``lock``, committed when the block ends without an error.
+
+        :param duty: whose rights it needs, for the text of an error.
+        """
         with (
-            self._translated(),
+            self._translated(duty),
             self.engine.connect().execution_options(sluice_begin="BEGIN IMMEDIATE") as connection,
             connection.begin(),
         ):
@@ -106,10 +113,23 @@ class Database:
         """Bring the schema to this version's; does nothing where it already is."""
         if self.is_current():
             return
-        with _alembic, self.writing(MIGRATION_LOCK) as connection:
+        with _alembic, self.writing(MIGRATION_LOCK, Duty.OWNER) as connection:
             config = _alembic_config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+    def grant(self, roles: Mapping[Duty, str | None]) -> None:
+        """Give each role the rights of its duty, and no more; a duty without a role is left as it is."""
+        named = {duty: role for duty, role in roles.items() if role is not None}
+        if not named:
+            return
+        if self.is_sqlite:
+            raise LedgerError(f"the ledger {self.place} is an SQLite file, and SQLite has no roles; leave them out")
+        if len(set(named.values())) < len(named):
+            raise LedgerError("the officer and the worker need a role each: one for both would separate nothing")
+        with self.writing(MIGRATION_LOCK, Duty.OWNER) as connection:
+            for duty, role in named.items():
+                rights.grant(connection, duty, role)
 
     def is_current(self) -> bool:
         """Whether the schema is this version's; `LedgerError` where it is one this version does not know."""
@@ -128,7 +148,7 @@ class Database:
         self.engine.dispose()
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self, duty: Duty) -> Iterator[None]:
         try:
             yield
         except (OperationalError, InterfaceError, IntegrityError) as error:
@@ -138,10 +158,12 @@ class Database:
                 "recorded or the recording is not confirmed: try again, the same request is recorded once"
             ) from None
         except DBAPIError as error:
+            if _reason(error) in _NO_RIGHT:
+                raise LedgerError(
+                    f"the ledger at {self.place}: the role that the URL connects as may not do this; {duty.remedy}"
+                ) from None
             raise LedgerError(
-                f"the ledger at {self.place} refused a statement ({_reason(error)}); check that the URL "
-                "names a ledger and that the role may SELECT and INSERT on entries and SELECT on "
-                "alembic_version"
+                f"the ledger at {self.place} refused a statement ({_reason(error)}); check that the URL names a ledger"
             ) from None
 
 
@@ -180,6 +202,8 @@ def _leave_transactions_to_sqlalchemy(connection: Any, _record: object) -> None:
     connection.isolation_level = None
     # EXTRA: a commit that was confirmed survives a power cut right after it.
     connection.execute("PRAGMA synchronous = EXTRA")
+    # Off by default, for the sake of databases older than foreign keys.
+    connection.execute("PRAGMA foreign_keys = ON")
 
 
 def _begin_sqlite(connection: Connection) -> None:

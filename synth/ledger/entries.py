@@ -3,8 +3,8 @@
 An entry's digest is the SHA-256 of the canonical JSON of all its columns but ``id``; ``previous`` is the
 digest of the policy's entry before it. So an edit, a gap or an insertion breaks the chain from there on. What
 the chain alone cannot show is a tail cut off, or a history rewritten whole with every digest computed anew:
-for that, note the digest of the last entry elsewhere (a published statement will do) and hand it to
-`Ledger.verify`.
+for that, note the digest of the last entry elsewhere and hand it to `Ledger.verify`. The first entry of a policy is
+its registration.
 
 Idempotency keys name what happened, never which try of a task made it happen. A part of a key is free of
 ``:`` (only the run, which comes first, may hold one), so two facts never share a key by accident.
@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from sqlalchemy import RowMapping
@@ -34,7 +34,7 @@ _SUFFIX = re.compile(r"[A-Za-z0-9._-]{0,100}")
 
 @dataclass(frozen=True)
 class Entry:
-    """One row without its ``id``; ``payload_text`` and ``balance_text`` hold canonical JSON."""
+    """One entry, without the ``id`` of its row; ``payload_text`` and ``balance_text`` hold canonical JSON."""
 
     policy: str
     sequence: int
@@ -58,6 +58,11 @@ class Entry:
         balance: Splits = json.loads(self.balance_text)
         return balance
 
+    @classmethod
+    def registration(cls, policy: str, payload_text: str, at: str, digest: str = "") -> Entry:
+        """The first entry of a policy; what is not given is the same for all of them."""
+        return cls(policy, 1, "policy", POLICY_KEY, "", payload_text, canonical_json({}), at, "", digest)
+
     def columns(self) -> dict[str, Any]:
         """The row, by column name."""
         return {field.name.removesuffix("_text"): getattr(self, field.name) for field in fields(self)}
@@ -72,6 +77,10 @@ class Entry:
             return self.computed_digest() == self.digest
         except LedgerError:  # a column no longer holds what JSON can
             return False
+
+    def sealed(self) -> Entry:
+        """The entry with its digest."""
+        return replace(self, digest=self.computed_digest())
 
     def computed_digest(self) -> str:
         """What `digest` has to be."""

@@ -27,6 +27,7 @@ from synth.ledger.database import REGISTRATION_LOCK, Database
 from synth.ledger.entries import Entry, canonical_json
 from synth.ledger.history import Replay, RunSummary, verify_chain
 from synth.ledger.policies import PolicyRecord, policy_payload, refuse_another, refuse_shared_sources
+from synth.ledger.rights import Duty
 from synth.ledger.spending import reservation_payload
 
 
@@ -44,16 +45,21 @@ class Ledger:
             database.migrate()
         elif not database.is_current():
             raise LedgerError(
-                f"the ledger at {database.place} does not have this version's schema; "
-                "run `sluice budget migrate` with a role that may create tables"
+                f"the ledger at {database.place} does not show this version's tables to the role that the URL "
+                "connects as; run `sluice budget migrate` with the role that owns them, and name this one by --worker "
+                "or --officer"
             )
         return cls(database)
 
     @staticmethod
-    def migrate(url: str) -> None:
-        """Bring the schema at ``url`` to this version's."""
+    def migrate(url: str, *, officer: str | None = None, worker: str | None = None) -> None:
+        """Bring the schema at ``url`` to this version's and give database roles the rights they need, and no more.
+
+        :param officer: a role that registers policies. :param worker: a role that runs workflows.
+        """
         database = Database.connect(url)
         database.migrate()
+        database.grant({Duty.OFFICER: officer, Duty.WORKER: worker})
         database.close()
 
     def close(self) -> None:
@@ -77,15 +83,15 @@ class Ledger:
         :raises PolicyError: the name is registered with other fields, or a source belongs to another policy.
         """
         payload = policy_payload(keys.policy_name(name), document, capacity, by)
-        with self._database.writing(REGISTRATION_LOCK) as connection:
+        with self._database.writing(REGISTRATION_LOCK, Duty.OFFICER) as connection:
             chain = Chain(connection, name)
-            registered = chain.find(keys.POLICY_KEY)
+            registered = chain.registration()
             if registered is not None:
                 refuse_another(PolicyRecord.from_entry(registered), document, capacity)
                 return registered
             others = [PolicyRecord.from_entry(entry) for entry in registrations(connection)]
             refuse_shared_sources(name, document, others)
-            return chain.append("policy", keys.POLICY_KEY, "", payload, {})
+            return chain.register(payload)
 
     def policy(self, name: str) -> PolicyRecord:
         with self._reading(name) as chain:

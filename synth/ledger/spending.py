@@ -135,8 +135,7 @@ def charges_of(payload: Mapping[str, Any]) -> list[Charge]:
 
 
 def _held(chain: Chain) -> Splits:
-    last = chain.last()
-    return last.balance if last else {}
+    return chain.last().balance
 
 
 def _admit(chain: Chain, before: Splits, after: Splits, purpose: str) -> None:

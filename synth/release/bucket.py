@@ -16,6 +16,7 @@ from typing import Any
 import fsspec
 
 from synth.contract import resolve_uri
+from synth.contract.models import holds_password
 from synth.errors import ContractError
 
 _WITH_USER = re.compile(r"s3://([^/@]*)@(.*)", re.DOTALL)
@@ -58,6 +59,10 @@ def _split(uri: str) -> tuple[str | None, str]:
     resolved = resolve_uri(uri)
     found = _WITH_USER.fullmatch(resolved)
     if found is None:
+        if holds_password(resolved):
+            raise ContractError(
+                "publish.uri holds a password, which the address of a release would show; if it was real, replace it"
+            )
         return None, resolved.rstrip("/")
     name, rest = found.groups()
     if not _CONNECTION.fullmatch(name):

@@ -23,8 +23,11 @@ from matplotlib.ticker import MaxNLocator
 
 Shares = npt.NDArray[np.float64]
 
-_INK, _MUTED, _LINE, _ACCENT, _WARM = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05"
-_VARIABLES = {_INK: "--ink", _MUTED: "--muted", _LINE: "--line", _ACCENT: "--accent", _WARM: "--warm"}
+_INK, _MUTED, _LINE = "#0a0b01", "#0a0b02", "#0a0b03"
+_ACCENT, _WARM, _HEAT = "#0a0b04", "#0a0b05", "#0a0b06"
+_VARIABLES = {
+    _INK: "--ink", _MUTED: "--muted", _LINE: "--line", _ACCENT: "--accent", _WARM: "--warm", _HEAT: "--heat",
+}  # fmt: skip
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a category may hold a dollar sign
@@ -95,23 +98,24 @@ def whisker(title: str, value: float, low: float, high: float, reference: float 
 
 
 def heat_map(columns: Sequence[str], values: Sequence[float]) -> str:
-    """A distance for each pair of columns, darker where it is larger; values in the order of ``combinations``."""
+    """A distance for each pair of columns, stronger where it is larger; values in the order of ``combinations``."""
     size = len(columns)
     largest = max(values, default=0) or 1
     with rc_context({**_STYLE, "svg.hashsalt": "pairs"}):
-        side = 1.6 + 0.27 * size
+        short = [name if len(name) <= _LONGEST_LABEL else name[: _LONGEST_LABEL - 1] + "…" for name in columns]
+        margin = 0.25 + 0.09 * max(map(len, short))
+        side = margin + 0.35 * (size - 1)
         figure, axes = _figure(side, side)
-        figure.subplots_adjust(left=1.3 / side, right=0.99, top=0.99, bottom=1.3 / side)
+        figure.subplots_adjust(left=margin / side, right=0.995, top=0.995, bottom=margin / side)
         for (i, j), value in zip(combinations(range(size), 2), values, strict=True):
-            axes.add_patch(Rectangle((i, j), 0.94, 0.94, facecolor=_ACCENT, alpha=value / largest, linewidth=0))
+            axes.add_patch(Rectangle((i, j), 0.94, 0.94, facecolor=_HEAT, alpha=value / largest, linewidth=0))
             if size <= _MOST_NUMBERED:
-                axes.text(i + 0.47, j + 0.5, f"{100 * value:.0f}", ha="center", va="center", color=_INK, fontsize=7)
+                axes.text(i + 0.47, j + 0.5, f"{100 * value:.0f}", ha="center", va="center", color=_INK, fontsize=8)
         axes.set_xlim(0, size - 1)
         axes.set_ylim(size, 1)
-        short = [name if len(name) <= _LONGEST_LABEL else name[: _LONGEST_LABEL - 1] + "…" for name in columns]
         axes.set_xticks(np.arange(size - 1) + 0.47, short[:-1], rotation=90)
         axes.set_yticks(np.arange(1, size) + 0.5, short[1:])
-        axes.tick_params(length=0)
+        axes.tick_params(length=0, labelsize=8.5)
         for spine in axes.spines.values():
             spine.set_visible(False)
         return _svg(figure, "Distance of each pair of columns, release to holdout")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from synth.cli import app
+from synth.ledger import Ledger
+from synth.settings import Settings
 from tests.conftest import contract_document, people, policy_document
 
 Sluice = Callable[..., Result]
@@ -100,6 +106,18 @@ def test_a_run_ends_in_a_release_that_verifies_and_shows_in_the_budget(sluice: S
     assert sluice("verify", uri).exit_code == 1
 
 
+def test_a_head_noted_elsewhere_shows_that_a_ledger_was_cut_short(sluice: Sluice, tmp_path: Path) -> None:
+    assert sluice("budget", "register", tmp_path / "policy.yaml", "--by", "officer").exit_code == 0
+    head = sluice("budget", "verify", "people_policy").stdout.split()[-1]
+    assert head.startswith("1:")
+    assert sluice("budget", "verify", "people_policy", "--anchor", head).exit_code == 0
+    for noted in (f"2:{'0' * 64}", f"1:{'0' * 64}"):
+        cut = sluice("budget", "verify", "people_policy", "--anchor", head, "--anchor", noted)
+        assert cut.exit_code == 1
+        assert "not the one that was noted elsewhere" in cut.stderr
+    assert sluice("budget", "verify", "people_policy", "--anchor", "head").exit_code == 2
+
+
 def test_without_a_policy_a_run_is_refused_and_says_what_to_do(sluice: Sluice, tmp_path: Path) -> None:
     result = sluice("run", tmp_path / "contract.yaml")
     assert result.exit_code == 1
@@ -133,3 +151,39 @@ def test_a_ledger_that_cannot_be_reached_is_worth_another_try(
     assert "--run-id" in result.stderr
     assert "sluice settle" in result.stderr
     assert "secret-word" not in result.output
+
+
+def test_who_breaks_a_run_off_is_told_how_to_go_on_and_how_to_give_up(sluice: Sluice, tmp_path: Path) -> None:
+    slow = {"name": "dpdsyn", "options": {"batch_size": 64, "steps": 100_000}}
+    (tmp_path / "contract.yaml").write_text(yaml.safe_dump(contract_document(tmp_path, method=slow), sort_keys=False))
+    assert sluice("budget", "register", tmp_path / "policy.yaml").exit_code == 0
+    command = [sys.executable, "-m", "synth.cli", "run", str(tmp_path / "contract.yaml"), "--run-id", "long"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        with Ledger.open(Settings.from_environment().ledger_url) as ledger:
+            _wait(lambda: ("people_policy", "label_model") in _started(ledger))
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in told
+    assert f"sluice settle {tmp_path / 'contract.yaml'} long" in told
+    snapshots = list((tmp_path / "home").rglob("snapshot.parquet"))
+    assert len(snapshots) == 1
+    settled = sluice("settle", tmp_path / "contract.yaml", "long")
+    assert settled.exit_code == 0, settled.stderr
+    assert not snapshots[0].exists()
+
+
+def _started(ledger: Ledger) -> list[tuple[str, str]]:
+    return [
+        (policy.name, entry.payload["mechanism"])
+        for policy in ledger.policies()
+        for entry in ledger.entries(policy.name)
+        if entry.kind == "start"
+    ]
+
+
+def _wait(until: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not until():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

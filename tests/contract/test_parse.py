@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 
 from synth.contract import (
+    Contract,
     contract_from_document,
     load_contract,
     load_policy,
@@ -89,6 +91,8 @@ def test_every_fault_is_in_one_report_with_its_path_what_was_given_and_what_is_a
         ({"rows": 0}, "rows", "greater than or equal to 1"),
         ({"version": 2}, "version", "1"),
         ({"method.options.learning": 1}, "method.options.learning", "unknown field"),
+        ({"schedule": {"asset": "release_clinic"}}, "schedule.asset", "each would start the next"),
+        ({"schedule": "@continuous"}, "schedule", "each run would start the next"),
     ],
 )
 def test_a_fault_names_its_field_and_what_is_accepted(changes: dict[str, Any], path: str, accepted: str) -> None:
@@ -143,8 +147,7 @@ def test_options_that_could_look_beyond_the_row_are_refused(option: str) -> None
         {"schema.age.type": "date", "schema.age.min": REMOVED, "schema.age.max": REMOVED},
         {"quality.subgroups": ["city"]},
         {"constraints": []},
-        {"compute.pod": {}},
-        {"schedule": {"asset": "s3://a"}},
+        {"compute.device": "cuda"},
         {"publish.connection": "aws"},
     ],
 )
@@ -158,6 +161,30 @@ def test_a_real_fault_beside_a_later_field_is_a_contract_error() -> None:
         contract_from_document(document({"method.name": "aim", "rows": -1}))
     assert not isinstance(caught.value, NotSupportedYet)
     assert "2 faults" in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["sftp://me:qzxsecret@host/releases", "s3://AKIA:qzxsecret@releases/open"])
+def test_a_password_in_the_bucket_s_uri_is_refused_and_not_repeated(uri: str) -> None:
+    text = report({"publish.uri": uri})
+    assert "publish: uri holds a password" in text
+    assert "qzxsecret" not in text
+
+
+@pytest.mark.parametrize(
+    "schedule", ["", " ", 5, [], ["visits"], {}, {"asset": ""}, {"asset": 5}, {"asset": "a" * 1501}, {"assets": ["a"]}]
+)
+def test_a_schedule_that_is_neither_a_cron_expression_nor_an_asset_is_one_fault(schedule: Any) -> None:
+    text = report({"schedule": schedule})
+    assert text.startswith("contract: 1 fault\n")
+    assert "  - schedule: accepted: a cron expression, or {asset: NAME}" in text
+
+
+@pytest.mark.parametrize("schedule", ["0 3 * * 1", {"asset": "visits"}, {"asset": "s3://lake/visits"}])
+def test_a_schedule_is_kept_as_it_was_given_and_an_editor_accepts_it(schedule: Any) -> None:
+    assert contract({"schedule": schedule}).document()["schedule"] == schedule
+    editor = Draft202012Validator(Contract.model_json_schema(by_alias=True))
+    assert editor.is_valid(document({"schedule": schedule}))
+    assert not editor.is_valid(document({"schedule": {"assets": [schedule]}}))
 
 
 @pytest.mark.parametrize("units", [200, 2000, 10**6])

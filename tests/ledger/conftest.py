@@ -1,7 +1,9 @@
 """A ledger with one registered policy of 1000 nano-nats, on SQLite and on PostgreSQL.
 
-A test that asks for `url` or `ledger` runs once on each. On PostgreSQL `url` is that of a role that may only SELECT and
-INSERT, so every such test shows at the same time that this is enough; `owner_url` is that of the tables' owner.
+A test that asks for `url` or `ledger` runs once on each. On PostgreSQL each duty has a role of its own, with the rights
+that `Ledger.migrate` grants: `url` and `ledger` are the worker's, `officer_url` and `officer` the officer's. So every
+such test shows at the same time that these rights are enough. `owner_url` is that of the tables' owner, `superuser_url`
+that of someone who can do what they like.
 """
 
 from __future__ import annotations
@@ -111,8 +113,17 @@ def url(backend: str, path: Path, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
+def officer_url(backend: str, url: str, request: pytest.FixtureRequest) -> str:
+    """The ledger's URL for the privacy officer."""
+    if backend == "sqlite":
+        return url
+    database: LedgerDatabase = request.getfixturevalue("postgresql")
+    return database.officer
+
+
+@pytest.fixture
 def owner_url(backend: str, url: str, request: pytest.FixtureRequest) -> str:
-    """The URL of someone who can do with the database what they like."""
+    """The URL of the tables' owner."""
     if backend == "sqlite":
         return url
     database: LedgerDatabase = request.getfixturevalue("postgresql")
@@ -120,9 +131,26 @@ def owner_url(backend: str, url: str, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def ledger(url: str) -> Iterator[Ledger]:
+def superuser_url(backend: str, url: str, request: pytest.FixtureRequest) -> str:
+    """The URL of someone who can do with the database what they like."""
+    if backend == "sqlite":
+        return url
+    database: LedgerDatabase = request.getfixturevalue("postgresql")
+    return database.server.url(database.name, postgres.SUPERUSER)
+
+
+@pytest.fixture
+def officer(officer_url: str) -> Iterator[Ledger]:
+    """The ledger as the officer has it, with the policy `patients`."""
+    with Ledger.open(officer_url) as officer:
+        officer.register("patients", DOCUMENT, CAPACITY, "officer@hospital.example")
+        yield officer
+
+
+@pytest.fixture
+def ledger(url: str, officer: Ledger) -> Iterator[Ledger]:
+    """The ledger as a workflow has it, with the policy `patients`."""
     with Ledger.open(url) as ledger:
-        ledger.register("patients", DOCUMENT, CAPACITY, "officer@hospital.example")
         yield ledger
 
 

@@ -1,12 +1,11 @@
-"""A real PostgreSQL server for the tests, and databases on it with the two roles of a deployment.
+"""A real PostgreSQL server for the tests, and databases on it with the three roles of a deployment.
 
 The server listens on a loopback port of its own, keeps its data in a temporary folder, and never runs as root: started
 by root, it runs as the account `postgres` or `nobody`. It asks for passwords, so that a test can look for them where
 they must not be. It does not wait for the disk (`fsync=off`): a crash of the server loses nothing that it confirmed,
 a crash of the machine may.
 
-`OWNER` owns a database and its tables; `WORKER` holds SELECT and INSERT on ``entries`` and SELECT on
-``alembic_version``, and no right on any sequence.
+`OWNER` owns a database and its tables; `OFFICER` and `WORKER` hold what `Ledger.migrate` grants them, nothing else.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,10 @@ from psycopg import sql
 
 from synth.ledger import Ledger
 
-SUPERUSER, OWNER, WORKER = "superuser", "tests_owner", "tests_worker"
+SUPERUSER, OWNER, OFFICER, WORKER = "superuser", "tests_owner", "tests_officer", "tests_worker"
 PASSWORD = "pw-qzx-7f3a"
+READ = [("alembic_version", "SELECT"), ("entries", "SELECT"), ("policies", "SELECT")]
+RIGHTS = {OFFICER: sorted([*READ, ("policies", "INSERT")]), WORKER: sorted([*READ, ("entries", "INSERT")])}
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 30
 
@@ -153,7 +155,7 @@ class Server:
 
 def create_roles(server: Server) -> None:
     with server.psycopg("postgres") as connection:
-        for role in (OWNER, WORKER):
+        for role in (OWNER, OFFICER, WORKER):
             connection.execute(
                 sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(PASSWORD))
             )
@@ -161,28 +163,30 @@ def create_roles(server: Server) -> None:
 
 @dataclass(frozen=True)
 class LedgerDatabase:
-    """A database for a ledger. ``worker`` and ``owner`` are the URLs of its two roles."""
+    """A database for a ledger. ``worker``, ``officer`` and ``owner`` are the URLs of its roles."""
 
     server: Server
     name: str
 
     @classmethod
     def create(cls, server: Server, name: str) -> LedgerDatabase:
-        """A database without tables, in which the owner may make some and the worker may not."""
-        database, owner, worker = (sql.Identifier(each) for each in (name, OWNER, WORKER))
+        """A database without tables, in which the owner may make some and nobody else anything."""
+        database, owner, officer, worker = (sql.Identifier(each) for each in (name, OWNER, OFFICER, WORKER))
         with server.psycopg("postgres") as connection:
             connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, owner))
             connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
-            connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, worker))
+            connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}, {}").format(database, officer, worker))
         with server.psycopg(name) as connection:
             connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
-            connection.execute(sql.SQL("GRANT ALL ON SCHEMA public TO {}").format(owner))
-            connection.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(worker))
         return cls(server, name)
 
     @property
     def worker(self) -> str:
         return self.server.url(self.name, WORKER)
+
+    @property
+    def officer(self) -> str:
+        return self.server.url(self.name, OFFICER)
 
     @property
     def owner(self) -> str:
@@ -191,25 +195,47 @@ class LedgerDatabase:
     def as_worker(self) -> psycopg.Connection[Any]:
         return self.server.psycopg(self.name, WORKER)
 
+    def as_officer(self) -> psycopg.Connection[Any]:
+        return self.server.psycopg(self.name, OFFICER)
+
     def as_owner(self) -> psycopg.Connection[Any]:
         return self.server.psycopg(self.name, OWNER)
 
-    def migrate(self) -> None:
-        """Make the tables as their owner, and grant the worker its rights."""
-        Ledger.migrate(self.owner)
+    def as_superuser(self, *statements: str) -> None:
+        """Run statements as who can do with the database what they like."""
+        with self.server.psycopg(self.name) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def rights(self, role: str) -> list[tuple[str, str]]:
+        """What the server says a role was granted on tables and columns."""
         with self.as_owner() as connection:
-            connection.execute(sql.SQL("GRANT SELECT, INSERT ON entries TO {}").format(sql.Identifier(WORKER)))
-            connection.execute(sql.SQL("GRANT SELECT ON alembic_version TO {}").format(sql.Identifier(WORKER)))
+            granted = connection.execute(
+                "SELECT table_name, privilege_type FROM information_schema.role_table_grants WHERE grantee = %(role)s "
+                "UNION SELECT table_name, privilege_type FROM information_schema.role_column_grants "
+                "WHERE grantee = %(role)s",
+                {"role": role},
+            )
+            return sorted(granted.fetchall())
+
+    def migrate(self) -> None:
+        """Make the tables as their owner, and grant the others their rights."""
+        Ledger.migrate(self.owner, officer=OFFICER, worker=WORKER)
 
     def empty(self) -> None:
         """Forget all entries; a session that a test left open fails this instead of holding it up."""
         with self.server.psycopg(self.name) as connection:
             connection.execute("SET session_replication_role = replica; SET lock_timeout = '5s'")
-            connection.execute("TRUNCATE entries RESTART IDENTITY")
+            connection.execute("TRUNCATE policies, entries RESTART IDENTITY")
 
     def drop(self) -> None:
         with self.server.psycopg("postgres") as connection:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(self.name)))
+
+
+def tells_no_credentials(error: BaseException) -> bool:
+    everything = "".join(traceback.format_exception(error))
+    return not any(word in everything for word in (PASSWORD, OWNER, OFFICER, WORKER, "psycopg"))
 
 
 def _unprivileged_account() -> dict[str, Any]:

@@ -34,7 +34,7 @@ def test_migrating_twice_changes_nothing(ledger: Ledger, url: str) -> None:
     assert len(ledger.policies()) == 1
 
 
-def test_the_migrations_build_the_table_the_code_uses(ledger: Ledger) -> None:
+def test_the_migrations_build_the_tables_the_code_uses(ledger: Ledger) -> None:
     with ledger._database.reading() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
@@ -89,14 +89,14 @@ def test_a_path_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 
 def test_waiting_too_long_for_the_lock_is_an_error_to_retry_without_the_statement(
-    url: str, backend: str, monkeypatch: pytest.MonkeyPatch
+    officer_url: str, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = {"sqlite": "SQLITE_BUSY", "postgresql": "55P03"}[backend]
-    with Ledger.open(url) as ledger:
-        with Database.connect(url).writing(database.REGISTRATION_LOCK), monkeypatch.context() as patch:
+    with Ledger.open(officer_url) as officer:
+        with Database.connect(officer_url).writing(database.REGISTRATION_LOCK), monkeypatch.context() as patch:
             patch.setattr(database, "LOCK_TIMEOUT_S", 0.05)
-            with Ledger.open(url) as waiting, pytest.raises(LedgerUnavailable, match=code) as refused:
+            with Ledger.open(officer_url) as waiting, pytest.raises(LedgerUnavailable, match=code) as refused:
                 waiting.register("patients", {"sources": ["s3://private/bucket"]}, 10, "officer")
         assert "private" not in str(refused.value)
         assert refused.value.retry is True
-        ledger.register("patients", {"sources": ["s3://private/bucket"]}, 10, "officer")
+        officer.register("patients", {"sources": ["s3://private/bucket"]}, 10, "officer")

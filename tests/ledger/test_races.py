@@ -94,10 +94,10 @@ def test_threads_that_create_different_ledgers_do_not_disturb_each_other(tmp_pat
     assert at_once(8, create) == [1] * 8
 
 
-def test_threads_that_register_policies_for_one_source_leave_it_with_one_policy(ledger: Ledger) -> None:
+def test_threads_that_register_policies_for_one_source_leave_it_with_one_policy(officer: Ledger) -> None:
     def register(number: int) -> str:
         try:
-            ledger.register(f"policy-{number}", {"sources": ["s3://hospital/new"]}, 10, "officer")
+            officer.register(f"policy-{number}", {"sources": ["s3://hospital/new"]}, 10, "officer")
         except PolicyError:
             return "refused"
         return "registered"

@@ -31,11 +31,11 @@ class NaiveRun:
 class Spending(RuleBasedStateMachine):
     """One ledger for all examples, a policy for each."""
 
-    def __init__(self, url: str, number: int) -> None:
+    def __init__(self, url: str, officer: Ledger, number: int) -> None:
         super().__init__()
         self.policy = f"policy-{number}"
         self.ledger = Ledger.open(url)
-        self.ledger.register(self.policy, {"sources": [f"s3://{number}"]}, CAPACITY, "officer")
+        officer.register(self.policy, {"sources": [f"s3://{number}"]}, CAPACITY, "officer")
         self.runs: dict[str, NaiveRun] = {}
 
     def total(self, started_only: bool = False, extra: NaiveRun | None = None) -> int:
@@ -136,10 +136,10 @@ class Spending(RuleBasedStateMachine):
         self.ledger.close()
 
 
-def test_the_carried_balance_is_what_a_naive_bookkeeping_says(url: str, backend: str) -> None:
+def test_the_carried_balance_is_what_a_naive_bookkeeping_says(url: str, officer: Ledger, backend: str) -> None:
     numbers = count()
     run_state_machine_as_test(
-        lambda: Spending(url, next(numbers)),
+        lambda: Spending(url, officer, next(numbers)),
         settings=settings(
             # A session of PostgreSQL costs a process.
             max_examples={"sqlite": 25, "postgresql": 6}[backend],

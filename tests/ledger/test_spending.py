@@ -58,8 +58,8 @@ def test_a_refusal_says_what_is_there_what_was_asked_and_what_to_do(ledger: Ledg
     assert refused.value.retry is False
 
 
-def test_a_refusal_by_one_nano_nat_in_a_large_budget_still_reads_as_too_much(ledger: Ledger) -> None:
-    ledger.register("large", {"sources": ["s3://hospital/large"]}, 3_000_000_001, "officer")
+def test_a_refusal_by_one_nano_nat_in_a_large_budget_still_reads_as_too_much(ledger: Ledger, officer: Ledger) -> None:
+    officer.register("large", {"sources": ["s3://hospital/large"]}, 3_000_000_001, "officer")
     with pytest.raises(BudgetExceeded, match=r"asked 100\.01 %, left 100\.00 %"):
         ledger.reserve(
             "large",
@@ -252,8 +252,8 @@ def test_runs_whose_names_and_mechanisms_run_together_stay_apart(ledger: Ledger,
     assert ledger.balance("patients").spent == 20
 
 
-def test_policies_do_not_share_a_budget(ledger: Ledger, reserve: Reserve) -> None:
-    ledger.register("staff", {"sources": ["s3://hospital/staff"]}, 7, "officer")
+def test_policies_do_not_share_a_budget(ledger: Ledger, officer: Ledger, reserve: Reserve) -> None:
+    officer.register("staff", {"sources": ["s3://hospital/staff"]}, 7, "officer")
     reserve("run")
     assert ledger.balance("staff").left == 7
     assert ledger.entries("staff")[0].previous == ""
@@ -300,6 +300,7 @@ def test_admission_does_not_read_history(ledger: Ledger) -> None:
         ledger.commit("patients", name, "m", 2)
         ledger.settle("patients", name)
 
+    one_run("first")
     early = _rows_fetched(ledger, lambda: one_run("early"))
     for number in range(40):
         one_run(f"run-{number}")

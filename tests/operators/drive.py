@@ -32,6 +32,7 @@ RUNS = (
     Drive("share_unreachable_quality"),
     Drive("share_violated"),
     Drive("leaky"),
+    Drive("half_allocated"),
     Drive("share_garbage"),
     Drive("share_poor"),
     Drive("share_people", settings=NOBODY_LISTENS),

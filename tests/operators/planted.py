@@ -55,7 +55,8 @@ POLICY: dict[str, Any] = {
     "max_release_epsilon": 10.0,
     "approval": {"mode": "automatic"},
 }
-
+# Long enough in training to be killed there, and still a matter of seconds.
+SLOW = {"options": {"batch_size": 128, "steps": 4000}}
 
 SHORT_DELAYS = """
 from datetime import timedelta
@@ -94,6 +95,29 @@ with DAG("leaky", schedule=None):
 """
 
 
+# A worker that dies between reserving the budget and saying so, at every attempt.
+_HALF_ALLOCATED = """
+from pathlib import Path
+
+import yaml
+
+from operators.allocate import AllocateOperator
+from operators.dag import build_dag
+
+_CONTRACT = Path(__file__).parents[1] / "contracts" / "people.yaml"
+
+
+class DyingAllocateOperator(AllocateOperator):
+    def step(self, run):
+        super().step(run)
+        raise OSError("no space left on device")
+
+
+half_allocated = build_dag(yaml.safe_load(_CONTRACT.read_text()), "half_allocated")
+half_allocated.get_task("allocate").__class__ = DyingAllocateOperator
+"""
+
+
 def contract(home: Path, name: str, source: str, **changes: Any) -> dict[str, Any]:
     """The contract of a dataset in ``home``, with sections updated."""
     document = copy.deepcopy(CONTRACT)
@@ -112,6 +136,7 @@ def make_world(home: Path) -> None:
     shipped = Path(__file__).resolve().parents[2] / "dags" / "share.py"
     (home / "dags" / "share.py").write_text(shipped.read_text() + SHORT_DELAYS)
     (home / "dags" / "leaky.py").write_text(_LEAKY)
+    (home / "dags" / "half_allocated.py").write_text(_HALF_ALLOCATED + SHORT_DELAYS)
     write_table(home / "data" / "people.csv")
     # Not what its name says, and a parser that reports what it met would quote it.
     (home / "data" / "garbage.parquet").write_bytes((home / "data" / "people.csv").read_bytes())

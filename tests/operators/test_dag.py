@@ -6,6 +6,7 @@ import itertools
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,12 @@ def built(**changes: Any) -> DAG:
     return build_dag(contract(Path("/nowhere"), "people", "people.csv", **changes))
 
 
-def test_reading_the_dag_file_imports_nothing_heavy() -> None:
+def test_reading_the_dag_files_imports_nothing_heavy() -> None:
     heavy = (
         "torch pandas numpy pyarrow great_expectations opacus dp_accounting sklearn scipy opendp matplotlib "
         "synth.ledger synth.run synth.steps"
     )
-    code = f"import sys, dags.share; print([m for m in {heavy.split()!r} if m in sys.modules])"
+    code = f"import sys, dags.share, dags.consume_rand_hie; print([m for m in {heavy.split()!r} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 
@@ -43,10 +44,10 @@ def test_the_shipped_contracts_load_and_survive_serialisation() -> None:
         "from airflow.dag_processing.dagbag import DagBag\n"
         "from airflow.serialization.serialized_objects import DagSerialization as S\n"
         "bag = DagBag('dags')\n"
-        "print(bag.import_errors, {i: len(S.from_dict(S.to_dict(d)).task_dict) for i, d in bag.dags.items()})"
+        "print(bag.import_errors, {i: len(S.from_dict(S.to_dict(d)).task_dict) for i, d in sorted(bag.dags.items())})"
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert found.stdout.splitlines()[-1] == "{} {'share_rand_hie': 9}"
+    assert found.stdout.splitlines()[-1] == "{} {'consume_rand_hie': 2, 'share_rand_hie': 9}"
 
 
 def test_the_steps_run_in_order_between_setup_and_teardown() -> None:
@@ -57,15 +58,46 @@ def test_the_steps_run_in_order_between_setup_and_teardown() -> None:
         assert after in dag.get_task(before).downstream_task_ids
     settle = dag.get_task("settle")
     assert dag.get_task("allocate").is_setup
+    assert dag.get_task("preflight").is_setup
     assert settle.is_teardown
     assert not settle.on_failure_fail_dagrun, "a teardown that decides the run's state would hide a failed training"
 
 
 def test_a_dag_that_spends_is_never_run_twice_at_a_time_nor_caught_up_nor_filled_back() -> None:
-    for dag, types in ((built(), {"manual", "operator_triggered"}), (built(schedule="@weekly"), {"scheduled"})):
+    for schedule, starts in ((None, set()), ("@weekly", {"scheduled"}), ({"asset": "visits"}, {"asset_triggered"})):
+        dag = built(schedule=schedule)
         assert (dag.max_active_runs, dag.catchup) == (1, False)
-        assert types <= {kind.value for kind in dag.allowed_run_types or ()}
-        assert "backfill" not in {kind.value for kind in dag.allowed_run_types or ()}
+        assert {kind.value for kind in dag.allowed_run_types or ()} == {"manual", "operator_triggered"} | starts
+
+
+def test_a_schedule_starts_with_its_next_time_and_not_with_the_one_just_missed() -> None:
+    missed = datetime.now(UTC) - timedelta(days=3)
+    dag = DagSerialization.from_dict(DagSerialization.to_dict(built(schedule=f"0 0 * * {missed.isoweekday() % 7}")))
+    info = dag.next_dagrun_info(last_automated_run_info=None)
+    assert info is not None
+    assert info.run_after > datetime.now(UTC)
+
+
+def test_a_data_event_starts_a_run_whichever_uri_the_producer_gives_the_asset() -> None:
+    dag = built(schedule={"asset": "visits"}, approval={"mode": "human", "timeout_hours": 1000})
+    dag.validate()
+    stored = DagSerialization.to_dict(dag)["dag"]["timetable"]
+    assert "visits" in json.dumps(stored)
+    assert "uri" not in json.dumps(stored)
+    assert "all updates during a run, which includes its wait for approval, start one run after it" in (
+        dag.doc_md or ""
+    )
+
+
+def test_releases_that_would_start_each_other_are_a_fault_of_the_contract_that_closes_the_loop(tmp_path: Path) -> None:
+    starts = {"a": "release_c", "b": "release_a", "c": "release_b", "d": "release_c"}
+    for name, asset in starts.items():
+        document = contract(tmp_path, f"set_{name}", "people.csv", schedule={"asset": asset.replace("_", "_set_")})
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(document))
+    dags = dags_from([tmp_path])
+    assert [dag_id.rpartition("_")[0] for dag_id in dags] == ["share_set", "share_set", "broken_c", "share_set"]
+    report = list(dags.values())[2].doc_md or ""
+    assert "release_set_c → release_set_a → release_set_b → release_set_c" in report
 
 
 def test_a_schedule_that_airflow_does_not_know_is_a_fault_of_the_contract() -> None:

@@ -109,6 +109,13 @@ def test_settle_gives_back_what_a_failed_run_never_started(world: World) -> None
     assert {"marginals", "label_model"} <= set(freed)
 
 
+def test_settle_gives_back_what_was_reserved_before_allocate_failed(world: World) -> None:
+    tasks = world.tasks("half_allocated")
+    assert (tasks["preflight"], tasks["allocate"], tasks["settle"]) == ("success", "failed", "success")
+    assert {"validation", "marginals", "label_model"} <= set(world.xcoms("half_allocated")["settle"]["never_started"])
+    assert world.state("half_allocated") == "failed"
+
+
 def test_an_unexpected_error_that_quotes_the_table_shows_its_type_and_nothing_else(world: World) -> None:
     log = world.log(next(n for n, run in enumerate(RUNS) if run.dag_id == "leaky"))
     assert "unexpected ValueError" in log
@@ -164,4 +171,4 @@ def test_publish_refuses_a_run_whose_approval_was_only_marked_successful(in_worl
 def asset() -> Any:
     from airflow.sdk import Asset
 
-    return Asset("release_asked", "sluice://asked")
+    return Asset("release_asked")

@@ -91,6 +91,25 @@ def test_the_cards_front_matter_is_what_the_hub_reads(release: Release) -> None:
     assert matter["task_categories"] == ["tabular-classification"]
 
 
+def test_the_card_loads_the_rows_with_the_hub_s_own_library(
+    release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    from datasets import load_dataset
+    from huggingface_hub import DatasetCard
+
+    loaded = load_dataset(str(release.folder), cache_dir=str(tmp_path / "cache"))
+    assert list(loaded) == ["train"]
+    frame = loaded["train"].to_pandas()
+    assert len(frame) == release.facts.rows
+    expected = pd.read_parquet(release.folder / "data")
+    assert frame["visits"].astype("Int64").equals(expected["visits"])
+    assert frame["site"].tolist() == expected["site"].astype(object).tolist()
+    card = DatasetCard.load(release.folder / "README.md")
+    assert card.data.license == "cc-by-4.0"
+    assert card.data.configs == [{"config_name": "default", "data_files": "data/*.parquet"}]
+
+
 def test_a_licence_the_hub_does_not_know_is_given_by_name(release: Release) -> None:
     contract = release.facts.contract
     dataset = contract.dataset.model_copy(update={"licence": "House rules: no sale", "title": "a: b # {c}"})
@@ -151,7 +170,7 @@ def test_no_chart_has_a_colour_that_dark_mode_cannot_change(release: Release) ->
     assert len(charts) == len(release.facts.schema.columns) + len(release.facts.measurements) + len(others)
     for chart in charts:
         assert set(re.findall(r"(?:fill|stroke): ([^;\"]+)", chart)) <= {
-            "none", *(f"var(--{name})" for name in ("ink", "muted", "line", "accent", "warm"))
+            "none", *(f"var(--{name})" for name in ("ink", "muted", "line", "accent", "warm", "heat"))
         }  # fmt: skip
 
 

@@ -252,10 +252,16 @@ def test_what_a_failure_says_does_not_hold_the_options(release: Release, server:
     assert "qzxsecret" not in repr(found)
 
 
-def test_credentials_in_the_uri_are_refused_and_not_repeated() -> None:
+def test_credentials_in_the_uri_are_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_TEST_PASSWORD", "qzxsecret")
     with pytest.raises(ContractError, match="name of an Airflow connection") as refused:
         connection_of("s3://AKIA:qzxsecret@releases/open")
     assert "qzxsecret" not in str(refused.value)
+    for uri in ("sftp://me:qzxsecret@host/releases", "sftp://me:${SLUICE_TEST_PASSWORD}@host/releases"):
+        with pytest.raises(ContractError, match="holds a password") as refused:
+            connection_of(uri)
+        assert "qzxsecret" not in str(refused.value)
+    assert connection_of("abfs://container@account.dfs.core.windows.net/a:b@c") is None
     assert connection_of("s3://office@releases/open") == "office"
     assert connection_of("s3://releases/open/a@b") is None
     assert connection_of("/releases") is None

@@ -1,7 +1,6 @@
 """Create ``entries`` and the triggers that keep it insert-only.
 
-There is no downgrade: it would delete the record of what was spent. SQLite needs a third trigger because
-``INSERT OR REPLACE`` deletes the row it replaces without firing a delete trigger.
+There is no downgrade: it would delete the record of what was spent.
 """
 
 from __future__ import annotations
@@ -9,22 +8,14 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from synth.ledger.migrations.insert_only import sqlite_triggers
+
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
 
-SQLITE_TRIGGERS = (
-    """CREATE TRIGGER entries_refuse_update BEFORE UPDATE ON entries
-       BEGIN SELECT RAISE(ABORT, 'ledger entries cannot be changed'); END""",
-    """CREATE TRIGGER entries_refuse_delete BEFORE DELETE ON entries
-       BEGIN SELECT RAISE(ABORT, 'ledger entries cannot be deleted'); END""",
-    """CREATE TRIGGER entries_refuse_replace BEFORE INSERT ON entries
-       WHEN EXISTS (SELECT 1 FROM entries WHERE id = NEW.id)
-         OR EXISTS (SELECT 1 FROM entries WHERE policy = NEW.policy AND sequence = NEW.sequence)
-         OR EXISTS (SELECT 1 FROM entries WHERE policy = NEW.policy AND key = NEW.key)
-       BEGIN SELECT RAISE(ABORT, 'ledger entries cannot be replaced'); END""",
-)
+SQLITE_TRIGGERS = sqlite_triggers("entries", (("id",), ("policy", "sequence"), ("policy", "key")))
 POSTGRESQL_TRIGGERS = (
     """CREATE FUNCTION entries_refuse_change() RETURNS trigger LANGUAGE plpgsql AS
        $$ BEGIN RAISE EXCEPTION 'ledger entries cannot be changed or deleted'; END $$""",
