@@ -87,8 +87,11 @@ class HumanApproveOperator(ApprovalOperator):
             with_public_errors(lambda: self._record(context, approved, str(person["name"]), given.get(REASON, "")))
         elif approved:
             raise AirflowFailException("NotApproved: the answer does not say who gave it; nothing is published")
+        elif with_public_errors(lambda: self._lapse(context)):
+            self.log.info("nobody answered here; the ledger has an approval")
+            return with_public_errors(lambda: self._approved(context))
         else:
-            self.log.info("Nobody answered in time; nothing is published")
+            self.log.info("nobody answered in time; nothing is published")
         # After a refusal this skips what is downstream, and does not return.
         super().execute_complete(context, event)
         return with_public_errors(lambda: self._approved(context))
@@ -98,6 +101,12 @@ class HumanApproveOperator(ApprovalOperator):
 
         with self._run(context) as run:
             decide(run, approved=approved, by=name, reason=reason)
+
+    def _lapse(self, context: Context) -> bool:
+        from synth.approval import lapse
+
+        with self._run(context) as run:
+            return lapse(run)
 
     def _question(self, context: Context) -> str:
         from synth.approval import ask

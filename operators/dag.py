@@ -23,7 +23,7 @@ from operators.parameters import EPSILON, ROWS
 from operators.placement import placement
 from operators.preflight import PreflightOperator
 from operators.publish import PublishOperator
-from operators.schedule import refuse_approval_longer_than_interval
+from operators.schedule import refuse_approval_longer_than_interval, times
 from operators.settle import SettleOperator
 from operators.train import TrainOperator
 from operators.validate import ValidateOperator
@@ -31,6 +31,7 @@ from synth.contract import AssetUpdate, Contract, contract_from_document
 from synth.errors import ContractError
 
 if TYPE_CHECKING:
+    from airflow.sdk import CronTriggerTimetable
     from airflow.sdk.definitions.asset import AssetRef
 
 _DOC = """\
@@ -64,7 +65,7 @@ the privacy officer's policy, kept in the ledger.
 | check | measures quality on a holdout under differential privacy |
 | approve | {approval} |
 | publish | writes exactly the approved artifact and updates the asset |
-| settle | always runs: gives back what never started, erases the private rows |
+| settle | runs whatever became of the steps after preflight: gives back what never started, erases the private rows |
 
 Clearing a task never repeats a mechanism whose output is kept. After a failed run has been settled, start a new one.
 """
@@ -127,7 +128,6 @@ def _empty_dag(contract: Contract, dag_id: str) -> DAG:
             description=dataset.title,
             doc_md=_doc(contract),
             schedule=_schedule(contract),
-            # No start date: a start in the past would make the first run at once, for the time just missed.
             catchup=False,
             max_active_runs=1,
             allowed_run_types=run_types,
@@ -166,12 +166,14 @@ def _empty_dag(contract: Contract, dag_id: str) -> DAG:
         ) from None
 
 
-def _schedule(contract: Contract) -> str | AssetRef | None:
+def _schedule(contract: Contract) -> CronTriggerTimetable | AssetRef | None:
     """What Airflow waits for: the times of a cron expression, or an asset that any DAG may define."""
+    if isinstance(contract.schedule, str):
+        return times(contract.schedule)
     if isinstance(contract.schedule, AssetUpdate):
         # A reference, because an asset of this name and another URI would compete with the producer's.
         return Asset.ref(name=contract.schedule.asset)
-    return contract.schedule
+    return None
 
 
 def _starts(contract: Contract) -> str:

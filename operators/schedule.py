@@ -9,14 +9,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
+from typing import TYPE_CHECKING
 
 from synth.contract import AssetUpdate, Contract
 from synth.errors import ContractError
+
+if TYPE_CHECKING:
+    from airflow.sdk import CronTriggerTimetable
 
 _UNKNOWN_TO_CRONITER = {"@quarterly": "0 0 1 */3 *"}
 # About two years of a weekday that is joined with a day of the month, so that the two have met.
 _FIRES = 120
 _FROM = datetime(2027, 6, 1, tzinfo=UTC)
+
+
+def times(schedule: str) -> CronTriggerTimetable:
+    """The times of a cron expression in Airflow's own time zone, from the next one on.
+
+    Given the text alone, Airflow would start a new DAG at once for a time missed by less than a tenth of the interval,
+    and takes ``run_immediately=False`` for the same.
+    """
+    import pendulum
+    from airflow.sdk import CronTriggerTimetable, conf
+
+    zone = conf.get("core", "default_timezone")
+    local = pendulum.tz.local_timezone() if zone == "system" else zone
+    return CronTriggerTimetable(schedule, timezone=local, run_immediately=timedelta(0))
 
 
 def shortest_interval(schedule: str) -> timedelta | None:

@@ -4,27 +4,32 @@ A decision is about exactly one artifact, the one that passed the gate, and it i
 be found, or it names something else, nothing is published. Four eyes: whoever started the run cannot approve it.
 
 Who asks again withdraws what was decided, approval and refusal alike: from then on only a further decision counts. The
-ledger keeps all of them, and the next question shows them.
+ledger keeps all of them, and the next question names them.
 
 Names are what the caller says they are. Airflow names the accounts it authenticated; who decides by command line has
-access to the ledger and the workspace, and is trusted to give their own name.
+access to the ledger and the workspace, and is trusted to give their own name. A run that a schedule, a data event or
+another DAG started has no requester, and four eyes cannot be told apart: its question says so.
 """
 
 from __future__ import annotations
 
 import json
+import unicodedata
 from datetime import UTC, datetime
 from typing import Any
 
-from synth.errors import AwaitingApproval, NotApproved
+from synth.errors import AwaitingApproval, LedgerError, NotApproved
 from synth.release.request import ApprovalRequest
 from synth.run import Run
 
+NOBODY = "nobody"
 
-def record_request(run: Run, requester: str | None) -> None:
-    """Enter who started the run, once; None where no person did."""
+
+def record_request(run: Run) -> None:
+    """Enter who started the run and how, once."""
     if run.ledger.find(run.policy_name, run.name, "request") is None:
-        run.ledger.record(run.policy_name, run.name, "request", {"by": requester})
+        fact = {"by": run.requested_by, "how": run.started}
+        run.ledger.record(run.policy_name, run.name, "request", fact)
 
 
 def ask(run: Run) -> ApprovalRequest:
@@ -33,10 +38,10 @@ def ask(run: Run) -> ApprovalRequest:
     :raises NotApproved: if the run has not passed its gate.
     """
     _ = run.plan  # refuses a contract that is not the one that was reserved
-    request = approval_request(run)
+    passed_gate(run)
     if decision_of(run) is not None:
         run.ledger.record(run.policy_name, run.name, "reopened", {}, suffix=str(_times_reopened(run) + 1))
-    return request
+    return approval_request(run)
 
 
 def decide(run: Run, *, approved: bool, by: str, reason: str) -> None:
@@ -55,7 +60,21 @@ def decide(run: Run, *, approved: bool, by: str, reason: str) -> None:
         _record_decision(run, approved=approved, mode="human", by=by, reason=reason)
     elif (decided["approved"], decided["by"]) != (approved, by):
         word = "approved" if decided["approved"] else "refused"
-        raise NotApproved(f"run {run.name!r} was {word} by {decided['by']} already; start a new run")
+        raise NotApproved(
+            f"run {run.name!r} was {word} by {decided['by']} already; clear its approval to have it asked again, or "
+            "start a new run"
+        )
+
+
+def lapse(run: Run) -> bool:
+    """Record that nobody answered in time, which is a refusal, unless somebody has decided by another way meanwhile.
+
+    :returns: whether the run is approved all the same.
+    """
+    decided = decision_of(run)
+    if decided is None:
+        _record_decision(run, approved=False, mode="timeout", by=NOBODY, reason="no answer in time")
+    return bool(decided and decided["approved"])
 
 
 def decide_by_conditions(run: Run) -> None:
@@ -97,7 +116,8 @@ def approval_request(run: Run) -> ApprovalRequest:
     history = run.ledger.entries(run.policy_name)
     published = [e for e in history if e.kind == "published" and e.run.startswith(f"{dataset}/") and e.run != run.name]
     gates = {e.run: e.payload for e in history if e.kind == "gate"}
-    decisions = [e.payload for e in history if e.kind == "decision" and e.run == run.name]
+    mine = [e for e in history if e.run == run.name]
+    requested = _request(run)
     bundle = run.workspace.folder("bundle")
     return ApprovalRequest(
         contract=run.contract,
@@ -106,9 +126,11 @@ def approval_request(run: Run) -> ApprovalRequest:
         gate=passed_gate(run),
         statement=json.loads((bundle / "privacy_statement.json").read_text(encoding="utf-8")),
         report=str(bundle / "quality_report.html"),
-        requester=_requester(run),
-        decisions=decisions,
-        is_published=run.ledger.find(run.policy_name, run.name, "published") is not None,
+        requester=requested["by"],
+        started=requested["how"],
+        decisions=[e.payload for e in mine if e.kind == "decision"],
+        is_published=any(e.kind == "published" for e in mine),
+        may_be_published=any(e.kind == "publishing" for e in mine),
         previous=gates[published[-1].run] if published else None,
         previous_at=published[-1].at[:10] if published else "",
     )
@@ -146,19 +168,23 @@ def _refuse_unless_entitled(run: Run, approved: bool, by: str) -> None:
         raise NotApproved(
             f"{by!r} is not an approver of policy {run.policy_name!r}: {', '.join(approvers) or 'nobody'}"
         )
-    if approved and by.casefold() == (_requester(run) or "").casefold():
+    if approved and _same_person(by, _request(run)["by"] or ""):
         raise NotApproved(
             f"{by!r} started run {run.name!r} and cannot approve it as well: another approver of policy "
             f"{run.policy_name!r} has to"
         )
 
 
-def _requester(run: Run) -> str | None:
+def _same_person(one: str, other: str) -> bool:
+    """Whether two account names could be one: upper and lower case, and different codings of a letter, are no two."""
+    return unicodedata.normalize("NFKC", one).casefold() == unicodedata.normalize("NFKC", other).casefold()
+
+
+def _request(run: Run) -> dict[str, Any]:
     recorded = run.ledger.find(run.policy_name, run.name, "request")
     if recorded is None:
         raise NotApproved(f"run {run.name!r}: the ledger does not say who started it; start a new run")
-    requester: str | None = recorded.payload["by"]
-    return requester
+    return recorded.payload
 
 
 def _record_decision(run: Run, *, approved: bool, mode: str, by: str, reason: str) -> None:
@@ -170,7 +196,13 @@ def _record_decision(run: Run, *, approved: bool, mode: str, by: str, reason: st
         "reason": reason,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    run.ledger.record(run.policy_name, run.name, "decision", payload, suffix=_question(run))
+    try:
+        run.ledger.record(run.policy_name, run.name, "decision", payload, suffix=_question(run))
+    except LedgerError:
+        # Somebody decided in this very moment; the same decision by the same person is no other.
+        decided = decision_of(run)
+        if decided is None or any(decided[name] != payload[name] for name in ("approved", "mode", "by")):
+            raise
 
 
 def _automatic_conditions(run: Run) -> str:

@@ -7,8 +7,6 @@ what was committed.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -47,6 +45,7 @@ class Run:
     :param contract: as the caller has it; from ``allocate`` on it must be the reserved one.
     :param run_id: any text.
     :param requested_by: who started it; None if no person did, or none that anything authenticated.
+    :param started: how it was started: from a shell, or what Airflow calls the type of a run.
     :param storage_options: what fsspec needs to open the bucket of ``publish.uri``, beyond the URI and the environment.
         It may hold credentials: it is neither shown nor kept.
     """
@@ -56,6 +55,7 @@ class Run:
     settings: Settings = field(default_factory=Settings.from_environment)
     progress: Progress = silent
     requested_by: str | None = None
+    started: str = "shell"
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __enter__(self) -> Run:
@@ -80,9 +80,7 @@ class Run:
     @cached_property
     def workspace(self) -> Workspace:
         """The private folder of this run."""
-        readable = re.sub(r"[^A-Za-z0-9]+", "-", self.run_id).strip("-")[:60]
-        distinct = hashlib.sha256(self.name.encode()).hexdigest()[:12]
-        return Workspace(self.settings.workspaces / self.contract.dataset.name / f"{readable}-{distinct}")
+        return Workspace(self.settings.run_folder(self.contract.dataset.name, self.run_id))
 
     @cached_property
     def registered(self) -> RegisteredPolicy:

@@ -7,7 +7,9 @@ keys of policies. Workspaces and keys belong on access-restricted storage that t
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,3 +31,9 @@ class Settings:
             workspaces=Path(os.environ.get("SLUICE_WORKSPACES", home / "runs")),
             keys=Path(os.environ.get("SLUICE_KEYS", home / "keys")),
         )
+
+    def run_folder(self, dataset: str, run_id: str) -> Path:
+        """Where the workspace of a run is; whatever a run id holds, it names one folder and none above it."""
+        readable = re.sub(r"[^A-Za-z0-9]+", "-", run_id).strip("-")[:60]
+        distinct = hashlib.sha256(f"{dataset}/{run_id}".encode()).hexdigest()[:12]
+        return self.workspaces / dataset / f"{readable}-{distinct}"

@@ -17,7 +17,7 @@ import secrets
 import shutil
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ def allocate(run: Run) -> Facts:
         charges=charges,
         details={"dataset": run.contract.dataset.name, "plan": plan.document()},
     )
-    record_request(run, run.requested_by)
+    record_request(run)
     cost = max(sum(c.cost for c in charges if branch in c.branches) for branch in (TRAIN, HOLDOUT))
     return {
         "epsilon": round(run.plan.epsilon, 4),
@@ -246,6 +246,7 @@ def publish(run: Run) -> Facts:
     """Publish exactly the artifact that passed the gate and was approved; publishing twice changes nothing.
 
     :raises NotApproved: if gate, decision and folder do not all name the same artifact.
+    :raises TamperedArtifact: if the ledger's history does not bear out its entries.
     """
     plan, judged, decision = run.plan, passed_gate(run), approval_of(run)
     if run.ledger.attempts(run.policy_name, run.name) != judged["attempts"]:
@@ -260,15 +261,12 @@ def publish(run: Run) -> Facts:
         raise NotApproved(
             f"run {run.name!r}: the folder to publish is not the artifact that passed the gate and was approved"
         )
-    published = run.ledger.find(run.policy_name, run.name, "published")
-    # What is out keeps the approval that let it out, whatever was decided again since.
-    approval = published.payload["approval"] if published else {key: decision[key] for key in ("mode", "by", "at")}
-    approved = with_approval(manifest, **approval, artifact=decision["artifact"])
+    run.ledger.verify(run.policy_name)
+    approved = with_approval(manifest, **_approval_it_goes_out_with(run, decision), artifact=decision["artifact"])
     uri = publish_bundle(folder, run.contract.publish.uri, dataset, version, approved, run.storage_options)
     fact = {"uri": uri, "version": version, "artifact": decision["artifact"], "epsilon": judged["epsilon"]}
     # The digest of the whole manifest lets anyone with the ledger tell a forged release that is consistent in itself.
-    kept = {**fact, "approval": approval, "manifest": manifest_digest(approved)}
-    run.ledger.record(run.policy_name, run.name, "published", kept)
+    run.ledger.record(run.policy_name, run.name, "published", {**fact, "manifest": manifest_digest(approved)})
     return {**fact, "rows": run.contract.rows, "delta": plan.delta}
 
 
@@ -287,6 +285,22 @@ def settle(run: Run) -> Facts:
 
 
 STEPS: tuple[Step, ...] = (preflight, allocate, validate, train, generate, check, approve, publish)
+
+
+def _approval_it_goes_out_with(run: Run, decision: Mapping[str, Any]) -> dict[str, Any]:
+    """Who approved what is about to be in the bucket, entered before the first byte is.
+
+    An attempt that dies may leave a whole release behind. What may be out keeps the approval that let it out, whatever
+    was decided again since.
+
+    :raises NotApproved: if the approval was withdrawn in this moment.
+    """
+    recorded = run.ledger.find(run.policy_name, run.name, "publishing")
+    if recorded is None:
+        approval = {key: decision[key] for key in ("mode", "by", "at")}
+        recorded = run.ledger.record(run.policy_name, run.name, "publishing", approval)
+        approval_of(run)
+    return recorded.payload
 
 
 def _take_snapshot(run: Run) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from synth import steps
-from synth.approval import approval_of, approval_request, ask, decide, passed_gate
-from synth.errors import AwaitingApproval, NotApproved
+from synth.approval import approval_of, approval_request, ask, decide, lapse, passed_gate
+from synth.errors import AwaitingApproval, NotApproved, StepFailed
+from synth.release.verify import verify_release
 from synth.run import Run
 from tests.conftest import Deployment, people
 
@@ -64,6 +65,16 @@ def test_who_started_a_run_cannot_approve_it_and_another_approver_can(asking: De
     assert steps.publish(run)["artifact"] == recorded["artifact"]
 
 
+def test_two_codings_of_one_name_are_one_person(tmp_path: Path) -> None:
+    composed, decomposed = "Jos\u00e9", "Jose\u0301"
+    made = Deployment(tmp_path)
+    made.write(people())
+    made.register(approval={"mode": "human", "approvers": [decomposed, "olga"]})
+    run = waiting(made, requester=composed)
+    with pytest.raises(NotApproved, match="cannot approve it as well"):
+        decide(run, approved=True, by=decomposed, reason="mine")
+
+
 def test_who_started_a_run_can_refuse_it(asking: Deployment) -> None:
     run = waiting(asking)
     decide(run, approved=False, by="ada", reason="started by mistake")
@@ -73,8 +84,28 @@ def test_who_started_a_run_can_refuse_it(asking: Deployment) -> None:
 
 def test_a_scheduled_run_has_no_requester_and_every_approver_can_decide(asking: Deployment) -> None:
     run = waiting(asking, requester=None)
+    assert "Nobody is known to have started this run (shell), so each of them can approve it" in ask(run).markdown()
     decide(run, approved=True, by="ada", reason="checked")
     assert steps.approve(run)["approved_by"] == "ada"
+
+
+def test_no_answer_in_time_is_a_refusal_in_the_ledger_that_only_asking_again_undoes(asking: Deployment) -> None:
+    run = waiting(asking)
+    assert not lapse(run)
+    with pytest.raises(NotApproved, match="refused by nobody: no answer in time"):
+        steps.publish(run)
+    with pytest.raises(NotApproved, match="clear its approval"):
+        decide(run, approved=True, by="olga", reason="too late")
+    assert "refused by nobody" in ask(run).markdown()
+    decide(run, approved=True, by="olga", reason="in time")
+    steps.publish(run)
+
+
+def test_who_decided_by_another_way_before_the_time_was_over_has_decided(asking: Deployment) -> None:
+    run = waiting(asking)
+    decide(run, approved=True, by="olga", reason="by command line")
+    assert lapse(run)
+    assert approval_of(run)["by"] == "olga"
 
 
 def test_asking_again_withdraws_an_approval_and_only_a_further_one_publishes(asking: Deployment) -> None:
@@ -119,6 +150,48 @@ def test_asking_again_takes_nothing_back_that_is_published_and_says_so(asking: D
     decide(run, approved=False, by="olga", reason="a complaint")
     with pytest.raises(NotApproved, match="a complaint"):
         steps.publish(run)
+
+
+def test_publishing_that_died_before_the_ledger_knew_is_told_to_who_is_asked_again_and_goes_on(
+    asking: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = waiting(asking, requester=None)
+    decide(run, approved=True, by="olga", reason="checked")
+
+    def dies(_manifest: object) -> str:
+        raise OSError("the worker is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "manifest_digest", dies)
+        with pytest.raises(StepFailed):
+            steps.publish(run)
+    (manifest,) = (asking.folder / "bucket").glob("*/*/manifest.json")
+    before = manifest.read_text()
+    assert "may be in the bucket already" in ask(run).markdown()
+    with pytest.raises(AwaitingApproval):
+        steps.publish(run)
+    decide(run, approved=True, by="ada", reason="checked as well")
+    assert steps.publish(run)["uri"] == f"file://{manifest.parent}"
+    assert manifest.read_text() == before
+    assert verify_release(str(manifest.parent)).ok
+
+
+def test_an_approval_that_is_withdrawn_while_publishing_starts_lets_nothing_out(
+    asking: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = waiting(asking)
+    decide(run, approved=True, by="olga", reason="checked")
+    record = run.ledger.record
+
+    def withdrawn_just_before(policy: str, name: str, kind: str, payload: Any, **more: Any) -> Any:
+        if kind == "publishing":
+            ask(run)
+        return record(policy, name, kind, payload, **more)
+
+    monkeypatch.setattr(run.ledger, "record", withdrawn_just_before)
+    with pytest.raises(AwaitingApproval):
+        steps.publish(run)
+    assert not (asking.folder / "bucket").exists()
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ _INSTEAD = {
 }
 
 
+_DEEPEST = 50
 _ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfss": "abfs"}
 
 
@@ -142,12 +143,24 @@ class _UniqueKeyLoader(_SafeLoader):
 
 def _mapping(text: str, name: str) -> dict[str, Any]:
     try:
+        _refuse_deep_nesting(text)
         document = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         raise ContractError(f"{name}: not YAML: {error}") from None
+    except ValueError as error:  # a date that is none, a number too long to be one
+        raise ContractError(f"{name}: a value cannot be read ({type(error).__name__}: {error})"[:300]) from None
     if not isinstance(document, dict):
         raise ContractError(f"{name}: expected a mapping of fields, given {type(document).__name__}")
     return document
+
+
+def _refuse_deep_nesting(text: str) -> None:
+    """The parser in C has no bound of its own, and would end the process."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise yaml.YAMLError(f"lists and mappings are nested more than {_DEEPEST} deep")
 
 
 def _finish(model: type[_Model], document: dict[str, Any], name: str, between: _Between | None = None) -> _Model:

@@ -119,7 +119,8 @@ _RIGHTS = """
     WHERE has_sequence_privilege(oid, 'entries_id_seq', privilege)
     UNION SELECT 'schema ' || current_schema(), privilege FROM roles, unnest(ARRAY['USAGE', 'CREATE']) privilege
     WHERE has_schema_privilege(oid, current_schema(), privilege)
-    UNION SELECT 'database ' || current_database(), privilege FROM roles, unnest(ARRAY['CONNECT', 'CREATE']) privilege
+    UNION SELECT 'database ' || current_database(), privilege FROM roles,
+        unnest(ARRAY['CONNECT', 'CREATE', 'TEMPORARY']) privilege
     WHERE has_database_privilege(oid, current_database(), privilege)
     UNION SELECT 'the server', 'CREATEROLE' FROM roles WHERE rolcreaterole
 """

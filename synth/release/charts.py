@@ -104,7 +104,7 @@ def heat_map(columns: Sequence[str], values: Sequence[float]) -> str:
     with rc_context({**_STYLE, "svg.hashsalt": "pairs"}):
         short = [name if len(name) <= _LONGEST_LABEL else name[: _LONGEST_LABEL - 1] + "…" for name in columns]
         margin = 0.25 + 0.09 * max(map(len, short))
-        side = margin + 0.35 * (size - 1)
+        side = margin + 0.35 * max(1, size - 1)
         figure, axes = _figure(side, side)
         figure.subplots_adjust(left=margin / side, right=0.995, top=0.995, bottom=margin / side)
         for (i, j), value in zip(combinations(range(size), 2), values, strict=True):

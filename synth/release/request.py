@@ -22,9 +22,11 @@ class ApprovalRequest:
     :ivar gate: what the ledger has of the gate that was passed.
     :ivar statement: the privacy statement that the release would carry.
     :ivar report: where an approver with access to the workspace finds the whole report.
-    :ivar requester: who started the run; None if no person did.
+    :ivar requester: who started the run; None if nobody is known to have.
+    :ivar started: how the run was started.
     :ivar decisions: those about this run that were withdrawn by asking again, oldest first.
     :ivar is_published: whether an earlier approval of this run has been carried out.
+    :ivar may_be_published: whether that was begun.
     :ivar previous: the gate's entry of the dataset's last published release, if there is one.
     :ivar previous_at: when that was published.
     """
@@ -36,8 +38,10 @@ class ApprovalRequest:
     statement: Mapping[str, Any]
     report: str
     requester: str | None
+    started: str
     decisions: Sequence[Mapping[str, Any]]
     is_published: bool
+    may_be_published: bool
     previous: Mapping[str, Any] | None
     previous_at: str
 
@@ -59,8 +63,10 @@ class ApprovalRequest:
             approvers=list(self.approvers),
             policy=self.policy,
             requester=self.requester,
+            started=self.started.replace("_", " "),
             decisions=self.decisions,
             is_published=self.is_published,
+            may_be_published=self.may_be_published,
         )
 
     def _changes(self, measurements: Sequence[Measurement]) -> Iterator[tuple[str, str, str]]:

@@ -81,15 +81,6 @@ def test_whom_airflow_lets_answer_but_the_policy_does_not_name_decides_nothing(i
     assert decision(in_world, BY_EVE) is None
 
 
-def test_no_answer_in_time_publishes_nothing_and_is_nobody_s_decision(
-    in_world: World, approve: HumanApproveOperator
-) -> None:
-    with pytest.raises(DownstreamTasksSkipped) as skipped:
-        approve.execute_complete(context(in_world, approve), answer("Reject", None, None))
-    assert list(skipped.value.tasks) == ["publish"]
-    assert decision(in_world, BY_EVE) is None
-
-
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
@@ -104,3 +95,14 @@ def test_an_answer_without_a_name_a_reason_or_the_right_is_no_decision(
     with pytest.raises(AirflowFailException, match=problem):
         approve.execute_complete(context(in_world, approve), given)
     assert decision(in_world, BY_EVE) is None
+
+
+def test_no_answer_in_time_publishes_nothing_and_is_kept_as_a_refusal_by_nobody(
+    in_world: World, approve: HumanApproveOperator
+) -> None:
+    with pytest.raises(DownstreamTasksSkipped) as skipped:
+        approve.execute_complete(context(in_world, approve), answer("Reject", None, None))
+    assert list(skipped.value.tasks) == ["publish"]
+    kept = decision(in_world, BY_EVE)
+    assert kept is not None
+    assert (kept["approved"], kept["mode"], kept["by"]) == (False, "timeout", "nobody")

@@ -70,12 +70,14 @@ def test_a_dag_that_spends_is_never_run_twice_at_a_time_nor_caught_up_nor_filled
         assert {kind.value for kind in dag.allowed_run_types or ()} == {"manual", "operator_triggered"} | starts
 
 
-def test_a_schedule_starts_with_its_next_time_and_not_with_the_one_just_missed() -> None:
-    missed = datetime.now(UTC) - timedelta(days=3)
-    dag = DagSerialization.from_dict(DagSerialization.to_dict(built(schedule=f"0 0 * * {missed.isoweekday() % 7}")))
+@pytest.mark.parametrize("ago", [timedelta(minutes=2), timedelta(hours=2), timedelta(days=3)])
+def test_a_schedule_starts_with_its_next_time_and_not_with_the_one_just_missed(ago: timedelta) -> None:
+    missed = datetime.now(UTC) - ago
+    schedule = f"{missed.minute} {missed.hour} * * {missed.isoweekday() % 7}"
+    dag = DagSerialization.from_dict(DagSerialization.to_dict(built(schedule=schedule)))
     info = dag.next_dagrun_info(last_automated_run_info=None)
     assert info is not None
-    assert info.run_after > datetime.now(UTC)
+    assert info.run_after > datetime.now(UTC) + timedelta(days=3)
 
 
 def test_a_data_event_starts_a_run_whichever_uri_the_producer_gives_the_asset() -> None:
@@ -133,9 +135,10 @@ def test_a_broken_contract_shows_its_report_and_hides_no_other(tmp_path: Path) -
     for name, document in {"a_good": good, "b_bad": bad, "c_same_name": other}.items():
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(document))
     (tmp_path / "d_no_yaml.yaml").write_text("{")
+    (tmp_path / "e_no_date.yaml").write_text("when: 2024-02-30")
     dags = dags_from([tmp_path])
     assert [dag_id.rsplit("_", 1)[0] for dag_id in dags] == [
-        "share", "broken_b_bad", "broken_c_same_name", "broken_d_no_yaml",
+        "share", "broken_b_bad", "broken_c_same_name", "broken_d_no_yaml", "broken_e_no_date",
     ]  # fmt: skip
     bad_dag = list(dags.values())[1]
     assert "broken contract" in bad_dag.tags
