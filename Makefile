@@ -11,7 +11,7 @@ TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 COMPOSE := docker/compose.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-scheduler lint format bench-pipeline bench-parse bench-adult docker-lint clean
+.PHONY: help install demo up test test-scheduler pictures lint format bench-pipeline bench-parse bench-adult docker-lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,8 +27,11 @@ up: $(STAMP) ## Airflow on loopback with the demo's DAGs, to trigger and approve
 test: lint ## lint, then run the tests (PYTEST_ARGS="-k ledger -x" narrows them)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-scheduler: $(STAMP) ## the tests against a real scheduler, API server and workers (minutes)
-	@$(BIN)/python -m pytest -m scheduler tests/scheduler $(PYTEST_ARGS)
+test-scheduler: $(STAMP) ## the tests against a real scheduler, workers, broker and browser (many minutes)
+	@$(BIN)/python -m pytest -m scheduler $(PYTEST_ARGS)
+
+pictures: $(STAMP) ## the README's pictures, of a run in a real browser -> docs/*.png
+	$(BIN)/python -m tests.browser.pictures
 
 lint: $(STAMP) ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .

@@ -22,7 +22,7 @@ class AllocateOperator(SluiceOperator):
         """The run, with its requester."""
         run = super().open_run(context)
         run.requested_by = context["dag_run"].triggering_user_name
-        run.started = str(context["dag_run"].run_type)
+        run.started = context["dag_run"].run_type.value
         return run
 
     def step(self, run: Run) -> Facts:

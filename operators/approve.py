@@ -18,6 +18,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from operators.base import Facts, SluiceOperator, open_run, with_public_errors
 from operators.parameters import EPSILON, ROWS
+from operators.plugin import report_link
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -112,7 +113,7 @@ class HumanApproveOperator(ApprovalOperator):
         from synth.approval import ask
 
         with self._run(context) as run:
-            return ask(run).markdown()
+            return ask(run, report_link(context["dag"].dag_id, context["run_id"])).markdown()
 
     def _approved(self, context: Context) -> Facts:
         from synth import steps

@@ -32,16 +32,17 @@ def record_request(run: Run) -> None:
         run.ledger.record(run.policy_name, run.name, "request", fact)
 
 
-def ask(run: Run) -> ApprovalRequest:
+def ask(run: Run, link: str | None = None) -> ApprovalRequest:
     """What the approvers are asked about this run; what was decided before is withdrawn.
 
+    :param link: where the report is found in a browser.
     :raises NotApproved: if the run has not passed its gate.
     """
     _ = run.plan  # refuses a contract that is not the one that was reserved
     passed_gate(run)
     if decision_of(run) is not None:
         run.ledger.record(run.policy_name, run.name, "reopened", {}, suffix=str(_times_reopened(run) + 1))
-    return approval_request(run)
+    return approval_request(run, link)
 
 
 def decide(run: Run, *, approved: bool, by: str, reason: str) -> None:
@@ -110,7 +111,7 @@ def approval_of(run: Run) -> dict[str, Any]:
     return decision
 
 
-def approval_request(run: Run) -> ApprovalRequest:
+def approval_request(run: Run, link: str | None = None) -> ApprovalRequest:
     """What the approvers are asked about this run."""
     dataset = run.contract.dataset.name
     history = run.ledger.entries(run.policy_name)
@@ -126,6 +127,7 @@ def approval_request(run: Run) -> ApprovalRequest:
         gate=passed_gate(run),
         statement=json.loads((bundle / "privacy_statement.json").read_text(encoding="utf-8")),
         report=str(bundle / "quality_report.html"),
+        link=link,
         requester=requested["by"],
         started=requested["how"],
         decisions=[e.payload for e in mine if e.kind == "decision"],

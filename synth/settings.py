@@ -2,7 +2,8 @@
 
 ``SLUICE_HOME`` (default ``~/.sluice``) holds what is not said otherwise; ``SLUICE_LEDGER_URL`` is the budget ledger's
 database (default: SQLite in the home); ``SLUICE_WORKSPACES`` the private folders of runs; ``SLUICE_KEYS`` the split
-keys of policies. Workspaces and keys belong on access-restricted storage that the workers share.
+keys of policies. Workspaces and keys belong on access-restricted storage that the workers share. ``SLUICE_REPORTS``
+takes the quality reports that approvers read: nothing in there is private, so Airflow's API server may see it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ class Settings:
     ledger_url: str
     workspaces: Path
     keys: Path
+    reports: Path | None = None
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -30,10 +32,19 @@ class Settings:
             ledger_url=os.environ.get("SLUICE_LEDGER_URL", f"sqlite:///{home / 'ledger.db'}"),
             workspaces=Path(os.environ.get("SLUICE_WORKSPACES", home / "runs")),
             keys=Path(os.environ.get("SLUICE_KEYS", home / "keys")),
+            reports=Path(os.environ.get("SLUICE_REPORTS", home / "reports")),
         )
 
     def run_folder(self, dataset: str, run_id: str) -> Path:
-        """Where the workspace of a run is; whatever a run id holds, it names one folder and none above it."""
-        readable = re.sub(r"[^A-Za-z0-9]+", "-", run_id).strip("-")[:60]
-        distinct = hashlib.sha256(f"{dataset}/{run_id}".encode()).hexdigest()[:12]
-        return self.workspaces / dataset / f"{readable}-{distinct}"
+        """Where the workspace of a run is."""
+        return self.workspaces / dataset / _name(dataset, run_id)
+
+    def report_of(self, dataset: str, run_id: str) -> Path | None:
+        """Where the quality report of a run is shown to approvers; None where no place is set."""
+        return self.reports / dataset / f"{_name(dataset, run_id)}.html" if self.reports else None
+
+
+def _name(dataset: str, run_id: str) -> str:
+    """Whatever a run id holds, it names one file and none above it."""
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", run_id).strip("-")[:60]
+    return f"{readable}-{hashlib.sha256(f'{dataset}/{run_id}'.encode()).hexdigest()[:12]}"

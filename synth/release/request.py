@@ -22,6 +22,7 @@ class ApprovalRequest:
     :ivar gate: what the ledger has of the gate that was passed.
     :ivar statement: the privacy statement that the release would carry.
     :ivar report: where an approver with access to the workspace finds the whole report.
+    :ivar link: where one finds it in a browser; None where nothing serves it.
     :ivar requester: who started the run; None if nobody is known to have.
     :ivar started: how the run was started.
     :ivar decisions: those about this run that were withdrawn by asking again, oldest first.
@@ -37,6 +38,7 @@ class ApprovalRequest:
     gate: Mapping[str, Any]
     statement: Mapping[str, Any]
     report: str
+    link: str | None
     requester: str | None
     started: str
     decisions: Sequence[Mapping[str, Any]]
@@ -60,6 +62,7 @@ class ApprovalRequest:
             previous_at=self.previous_at,
             changes=list(self._changes(measurements)),
             report=self.report,
+            link=self.link,
             approvers=list(self.approvers),
             policy=self.policy,
             requester=self.requester,

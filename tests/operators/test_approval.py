@@ -10,7 +10,9 @@ import yaml
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
 
 from operators.approve import HumanApproveOperator
+from operators.base import open_run
 from operators.dag import build_dag
+from synth.approval import ask
 from synth.ledger import Ledger
 from synth.settings import Settings
 from tests.operators.conftest import World
@@ -106,3 +108,5 @@ def test_no_answer_in_time_publishes_nothing_and_is_kept_as_a_refusal_by_nobody(
     kept = decision(in_world, BY_EVE)
     assert kept is not None
     assert (kept["approved"], kept["mode"], kept["by"]) == (False, "timeout", "nobody")
+    with open_run(approve.document, in_world.run_ids("share_asked")[BY_EVE], {}) as run:
+        assert "refused by nobody" in ask(run).markdown()  # and the run is as the other tests want it, undecided
