@@ -60,6 +60,21 @@ class Account:
         body = {"logical_date": None, "conf": conf or {}}
         return DagRun(self, dag_id, self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)["dag_run_id"])
 
+    def started(self, dag_id: str, runs: int = 1, within_s: float = 300) -> list[DagRun]:
+        """The first runs of a DAG that others start, as soon as there are so many."""
+        deadline = time.monotonic() + within_s
+        while len(found := self.get(f"/dags/{dag_id}/dagRuns?order_by=id")["dag_runs"]) < runs:
+            assert time.monotonic() < deadline, f"{dag_id} has {len(found)} of {runs} runs after {within_s:g} s"
+            time.sleep(0.5)
+        return [DagRun(self, dag_id, run["dag_run_id"]) for run in found[:runs]]
+
+    def wait_for_dags(self, *expected: str, within_s: float = 120) -> None:
+        """Wait until the DAGs are there, and no others."""
+        deadline = time.monotonic() + within_s
+        while {dag["dag_id"] for dag in self.get("/dags")["dags"]} != set(expected):
+            assert time.monotonic() < deadline, self.get("/importErrors")
+            time.sleep(1)
+
 
 @dataclass(frozen=True)
 class DagRun:

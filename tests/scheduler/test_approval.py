@@ -37,7 +37,7 @@ def test_only_another_approver_s_yes_publishes_and_a_release_that_was_let_out_ve
     assert by_olga.ended() == "success"
 
     (decision,), (request,) = deployment.facts(run, "decision"), deployment.facts(run, "request")
-    assert request == {"by": "rita"}
+    assert request == {"by": "rita", "how": "manual"}
     assert (decision["approved"], decision["by"], decision["reason"]) == (True, "olga", "quality is fine")
     (folder,) = deployment.released(run)
     assert verify_release(str(folder)).problems == ()
@@ -95,5 +95,6 @@ def test_no_answer_in_time_is_a_refusal_by_nobody(deployment: Deployment) -> Non
     assert run.ended(within_s=300) == "success"
     states = run.states()
     assert (states["approve"], states["publish"], states["settle"]) == ("success", "skipped", "success")
-    assert deployment.facts(run, "decision") == []
+    (decision,) = deployment.facts(run, "decision")
+    assert (decision["approved"], decision["mode"], decision["by"]) == (False, "timeout", "nobody")
     assert not deployment.released(run)
