@@ -21,12 +21,17 @@ expect.set_options(timeout=60_000)
 
 
 def log_in(page: Page, url: str, name: str, password: str) -> None:
-    """By the login form, to the home page."""
+    """From the address to the home page."""
     page.goto(url)
+    sign_in(page, name, password)
+    expect(page.get_by_role("button", name="Browse")).to_be_visible()
+
+
+def sign_in(page: Page, name: str, password: str) -> None:
+    """On the login form."""
     page.get_by_role("textbox", name="Username").fill(name)
     page.get_by_role("textbox", name="Password").fill(password)
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("button", name="Browse")).to_be_visible()
 
 
 def open_trigger_form(page: Page, url: str, dag: str) -> Locator:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
     from tests.browser.chromium import Chromium
 
 WIDTHS = (1280, 390)
@@ -74,6 +76,12 @@ def problems_on_a_screen(browser: Chromium, report: Path, width: int, scheme: st
     found += [f"on the console: {complaint}" for complaint in alone.complaints]
     page.context.close()
     return found
+
+
+def shown(page: Page) -> bool:
+    """Whether a page, once it has the report's charts, has its styles as well."""
+    page.get_by_role("img", name="Distance of each pair of columns").wait_for()
+    return page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(251, 250, 247)"
 
 
 def ground(browser: Chromium, report: Path, **look: Any) -> str:

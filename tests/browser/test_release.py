@@ -103,6 +103,17 @@ def test_an_approver_reads_what_a_release_costs_how_good_it_is_and_who_may_decid
     assert not [mark for mark in ("**", "##", "|", "`", "\\") if mark in card.inner_text()], "Markdown as text"
 
 
+def test_the_report_keeps_its_look_behind_airflow_and_a_stranger_logs_in_first(
+    by_admin: DagRun, olga: Page, deployment: Up, browser: Chromium
+) -> None:
+    link = pages.open_question(olga, deployment.url, DATASET).get_by_role("link", name="The whole report")
+    stranger = browser.page()
+    stranger.goto(str(link.get_attribute("href")))
+    pages.sign_in(stranger, "admin", deployment.passwords["admin"])
+    assert report.shown(stranger)
+    stranger.context.close()
+
+
 def test_the_form_takes_no_answer_without_a_reason(by_admin: DagRun, olga: Page, deployment: Up) -> None:
     pages.open_question(olga, deployment.url, DATASET)
     options = [olga.get_by_role("button", name=name, exact=True) for name in ("Approve", "Reject")]
