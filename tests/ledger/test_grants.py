@@ -93,7 +93,8 @@ def test_a_duty_can_change_hands(unmigrated: LedgerDatabase) -> None:
         ("", ["GRANT CREATE ON SCHEMA public TO PUBLIC"], "CREATE on schema public"),
         ("IN ROLE {officer}", [], "INSERT on policies"),
         ("NOINHERIT IN ROLE {officer}", [], "INSERT on policies"),
-        ("NOINHERIT IN ROLE {owner}", [], "CREATE on database"),
+        ("", ["GRANT TEMPORARY ON DATABASE {name} TO PUBLIC"], "TEMPORARY on database"),
+        ("NOINHERIT IN ROLE {owner}", [], "CREATE, TEMPORARY on database"),
         ("IN ROLE pg_write_all_data", [], "DELETE, INSERT, UPDATE on alembic_version"),
         ("CREATEROLE", [], "CREATEROLE on the server"),
         ("SUPERUSER", [], "TRUNCATE"),
@@ -103,7 +104,7 @@ def test_a_role_that_would_hold_more_than_its_duty_takes_is_refused_and_granted_
     unmigrated: LedgerDatabase, new_role: Callable[..., str], attributes: str, statements: list[str], excess: str
 ) -> None:
     unmigrated.migrate()
-    unmigrated.as_superuser(*statements)
+    unmigrated.as_superuser(*(statement.format(name=unmigrated.name) for statement in statements))
     role = new_role(attributes.format(officer=OFFICER, owner=OWNER))
     with pytest.raises(LedgerError, match=excess):
         Ledger.migrate(unmigrated.owner, worker=role)
