@@ -113,6 +113,15 @@ class DagRun:
         """Wait until a task is in one of the states."""
         self._wait(lambda: self.states().get(task) in states, within_s)
 
+    def tried(self, task: str, attempt: int, within_s: float = 120) -> None:
+        """Wait until a task has had so many attempts, the last of them over."""
+        self._wait(lambda: self._attempts_over(task) >= attempt, within_s)
+
+    def _attempts_over(self, task: str) -> int:
+        found = self.tasks()[task]
+        over = found["state"] in ("success", "failed", "skipped", "upstream_failed")
+        return int(found["try_number"]) - (not over)
+
     def asks(self, within_s: float = 120) -> DagRun:
         """The run, once its approval can be answered."""
         self.reaches("approve", "awaiting_input", within_s=within_s)
