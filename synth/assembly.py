@@ -18,8 +18,8 @@ import pyarrow as pa
 from synth import __version__, validation
 from synth.accounting import epsilon
 from synth.events import Event, event_from_document
-from synth.plan import HOLDOUT, TRAIN
 from synth.quality.results import Judgement, Measurement, PairDistances
+from synth.records import HOLDOUT, TRAIN
 from synth.release.facts import BudgetFacts, ReleaseFacts
 from synth.run import Run
 from synth.schema import Codes
@@ -100,7 +100,8 @@ def _budget_facts(run: Run) -> BudgetFacts:
     if not run.workspace.exists("public/budget.json"):
         policy = run.registered.policy
         attempts = run.ledger.attempts(run.policy_name, run.name)
-        balance = run.ledger.balance(run.policy_name)
+        balance = run.ledger.balance(run.policy_name, run.plan.window)
+        head = run.ledger.head(run.policy_name)
         run.workspace.write_json(
             "public/budget.json",
             {
@@ -112,13 +113,15 @@ def _budget_facts(run: Run) -> BudgetFacts:
                 "share_spent": balance.total / balance.capacity,
                 "attempts": attempts,
                 "filter_order": run.registered.filter.order,
+                "ledger_head": [head.sequence, head.digest],
             },
         )
-    return BudgetFacts(**run.workspace.read_json("public/budget.json"))
+    facts = run.workspace.read_json("public/budget.json")
+    return BudgetFacts(**{**facts, "ledger_head": tuple(facts["ledger_head"])})
 
 
 def epsilon_of_policy(run: Run) -> float:
-    """ε at the policy's δ, by PLD, of every mechanism that was started under the policy.
+    """ε at the policy's δ, by PLD, of every mechanism that was started under the policy, in the window of this run.
 
     Per split the worse branch; splits are composed, because a person may be in either branch of each.
     """
@@ -126,6 +129,8 @@ def epsilon_of_policy(run: Run) -> float:
     worst: list[Event] = []
     by_split: dict[str, dict[str, list[Event]]] = {}
     for summary in ledger.runs(policy.name):
+        if summary.details["plan"].get("window", "") != run.plan.window:
+            continue
         attempts = ledger.attempts(policy.name, summary.run)
         branches = by_split.setdefault(summary.split_id, {TRAIN: [], HOLDOUT: []})
         for mechanism in summary.details["plan"]["mechanisms"]:

@@ -35,6 +35,10 @@ class PolicyError(SluiceError):
     """The officer's policy does not allow this, or no policy covers the source."""
 
 
+class PrivateDataGuarded(SluiceError):
+    """Code tried to do something with private rows that only a charged mechanism may do: a fault of Sluice."""
+
+
 class SourceUnavailable(SluiceError):
     """The source cannot be reached or opened."""
 

@@ -2,7 +2,7 @@
 
 An event and the code that adds the noise take their numbers from the same plan, so they cannot drift apart. Integer
 noise is accounted as what it is, a discrete Gaussian, never relabelled as a continuous one. All events are for the
-add/remove-one neighbouring relation with one record a unit.
+add/remove-one neighbouring relation: one unit, with all of its records, is there or not.
 """
 
 from __future__ import annotations
@@ -22,6 +22,12 @@ class DiscreteGaussian:
 
     One histogram in which a unit moves one cell by one is one composition of sensitivity 1: the other cells are
     the same on both neighbours. A joint release of p histograms is p compositions (Canonne, Kamath, Steinke, 2020).
+
+    A unit with up to k records may move several cells, by k in all. It is charged for the move of largest L2 norm, k in
+    one cell. Of all moves that has the largest Rényi divergence (a move v costs the order times |v|²/2σ² at most, and k
+    attains it up to rounding: loc. cit., Proposition 5), which is what admission counts. That it also has the largest
+    privacy curve, which the PLD of one plan needs, is plain for continuous noise; for integers it follows by induction
+    from moves of two cells, which tests/test_events.py compares by summing over the integers.
     """
 
     sigma: float

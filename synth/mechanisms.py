@@ -13,6 +13,7 @@ import numpy.typing as npt
 import opendp.prelude as dp
 
 from synth.events import DiscreteGaussian
+from synth.records import Owners
 
 Counts = npt.NDArray[np.int64]
 
@@ -30,35 +31,44 @@ def noisy_integers(values: npt.ArrayLike, sigma: float) -> Counts:
     return np.array(noise(exact.ravel().tolist()), dtype=np.int64).reshape(exact.shape)
 
 
-def noisy_histogram(codes: npt.NDArray[np.integer], size: int, event: DiscreteGaussian) -> Counts:
+def noisy_histogram(
+    codes: npt.NDArray[np.integer], size: int, event: DiscreteGaussian, owners: Owners | None = None
+) -> Counts:
     """How many rows hold each of ``size`` codes, with noise. Shape (size,).
 
-    *Sensitivity.* A unit has one row, so adding or removing it moves one cell by one and leaves the others: one
-    integer query of sensitivity 1, whichever cell it is.
+    *Sensitivity.* A unit has at most k rows, so adding or removing it moves the counts by k in all: the vector of moves
+    has an L2 norm of at most k, reached where all of its rows are in one cell. That is one integer query of sensitivity
+    k; with k = 1 it is one cell, whichever it is, by one.
+
+    :param owners: the unit of each row; without it each row is a unit of its own.
     """
     _require(event, compositions=1)
+    _require_bounded(len(codes), owners, event.sensitivity)
     return noisy_integers(np.bincount(codes, minlength=size), event.sigma)
 
 
-def noisy_marginals(codes: npt.NDArray[np.integer], sizes: Sequence[int], event: DiscreteGaussian) -> list[Counts]:
+def noisy_marginals(
+    codes: npt.NDArray[np.integer], sizes: Sequence[int], event: DiscreteGaussian, owners: Owners | None = None
+) -> list[Counts]:
     """A noisy histogram of every column. ``codes`` has shape (rows, columns); one array of shape (size,) a column.
 
-    *Sensitivity.* A unit's one row moves one cell in each column's histogram by one: as many integer queries of
-    sensitivity 1 as there are columns.
+    *Sensitivity.* A unit's at most k rows move each column's histogram as in :func:`noisy_histogram`: as many integer
+    queries of sensitivity k as there are columns.
     """
     _require(event, compositions=len(sizes))
+    _require_bounded(len(codes), owners, event.sensitivity)
     exact = [np.bincount(codes[:, i], minlength=size) for i, size in enumerate(sizes)]
     noisy = noisy_integers(np.concatenate(exact), event.sigma)
     return np.split(noisy, np.cumsum(sizes)[:-1])
 
 
 def noisy_counts(masks: npt.NDArray[np.bool_], event: DiscreteGaussian) -> Counts:
-    """How many rows have each property. ``masks`` has shape (rows, properties); result (properties,).
+    """How many units have each property. ``masks`` has shape (units, properties); result (properties,).
 
-    *Sensitivity.* Each property is decided by a row alone, and a unit has one row: as many integer queries of
-    sensitivity 1 as there are properties.
+    *Sensitivity.* Each property is decided by a unit alone, which counts once: as many integer queries of sensitivity 1
+    as there are properties.
     """
-    _require(event, compositions=masks.shape[1])
+    _require(event, compositions=masks.shape[1], sensitivity=1)
     return noisy_integers(masks.sum(axis=0), event.sigma)
 
 
@@ -70,9 +80,18 @@ def noisy_statistics(values: npt.ArrayLike, event: DiscreteGaussian) -> Counts:
     return noisy_integers(exact, event.sigma)
 
 
-def _require(event: DiscreteGaussian, *, compositions: int) -> None:
-    if event.sensitivity != 1 or event.compositions != compositions:
+def _require(event: DiscreteGaussian, *, compositions: int, sensitivity: int | None = None) -> None:
+    expected = (sensitivity or event.sensitivity, compositions)
+    if (event.sensitivity, event.compositions) != expected:
         raise ValueError(
-            f"Expected an event of sensitivity 1 and {compositions} compositions, given sensitivity "
+            f"Expected an event of sensitivity {expected[0]} and {expected[1]} compositions, given sensitivity "
             f"{event.sensitivity} and {event.compositions} compositions: the plan does not describe this release."
         )
+
+
+def _require_bounded(rows: int, owners: Owners | None, most: int) -> None:
+    """A bound that is only believed is no bound: a unit with more rows than the event charges for ends the release."""
+    if owners is None:
+        return
+    if len(owners) != rows or (rows and np.bincount(owners).max() > most):
+        raise ValueError(f"Expected one owner a row and at most {most} rows a unit: contributions were not bounded.")

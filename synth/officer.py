@@ -16,7 +16,7 @@ from typing import Any
 
 from synth.accounting import RenyiFilter
 from synth.canonical import canonical_json
-from synth.contract import Contract, Policy, resolve_uri
+from synth.contract import Contract, Policy, WindowRule, resolve_uri
 from synth.errors import PolicyError
 from synth.ledger import Ledger
 from synth.schema import Schema
@@ -65,7 +65,8 @@ class RegisteredPolicy:
         """Names the split: runs with the same id have each unit in the same branch.
 
         Two sources may write the same person's id differently, so the source is part of the id; what was spent under
-        different ids adds up. Rows without a unit id are split by their content, so there the declared columns are too.
+        different ids adds up. Rows without a unit id are split by their content, so where such rows are units the
+        declared columns are part of it too.
         """
         parts: list[Any] = [
             self.policy.name,
@@ -74,7 +75,9 @@ class RegisteredPolicy:
             contract.privacy.model_dump()["unit"],
             resolve_uri(contract.source.uri),
         ]
-        if contract.privacy.unit == "row":
+        if contract.privacy.null_ids == "row":
+            parts.append("rows without an id are units")
+        if contract.privacy.unit == "row" or contract.privacy.null_ids == "row":
             parts.append([(column.name, column.kind, column.parses_to_float) for column in schema.columns])
             parts.append([contract.source.file_format, contract.source.delimiter, *contract.source.null_values])
         return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:32]
@@ -114,6 +117,9 @@ def policy_for(ledger: Ledger, contract: Contract) -> RegisteredPolicy:
     faults = []
     if privacy.unit != policy.unit:
         faults.append(f"privacy.unit is {_unit(privacy.unit)}, the policy's is {_unit(policy.unit)}")
+    rule = privacy.window.rule if privacy.window else None
+    if rule != policy.window:
+        faults.append(f"privacy.window is {_window(rule)}, the policy's is {_window(policy.window)}")
     if privacy.epsilon > policy.max_release_epsilon:
         faults.append(
             f"privacy.epsilon={privacy.epsilon:g} is above the policy's max_release_epsilon="
@@ -136,6 +142,10 @@ def policy_for(ledger: Ledger, contract: Contract) -> RegisteredPolicy:
 
 def _unit(unit: Any) -> str:
     return "row" if unit == "row" else f"column {unit.column!r}"
+
+
+def _window(rule: WindowRule | None) -> str:
+    return "none" if rule is None else f"every {rule.every} by column {rule.column!r}"
 
 
 def _fingerprint(key: bytes) -> str:

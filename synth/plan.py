@@ -21,12 +21,15 @@ from typing import Any
 from scipy.optimize import brentq
 
 from synth import accounting
+from synth.accounting import RenyiFilter
 from synth.canonical import canonical_json
 from synth.contract import Contract
 from synth.errors import ContractError
 from synth.events import DiscreteGaussian, Event, PoissonGaussian, event_document, event_from_document
+from synth.records import HOLDOUT, TRAIN
 
-TRAIN, HOLDOUT = "train", "holdout"
+_SLOWEST = 12.0  # a release may be paced down to e^-12 of what its contract's ε allows
+_PACE_SLACK = 2e-4
 _SLACK = 1e-3  # relative; the search uses coarse accounting and must land below the target on the fine one
 
 
@@ -96,6 +99,7 @@ class ReleasePlan:
     :ivar epsilon_holdout: the holdout branch's, never above it.
     :ivar epsilon_renyi: cross-check of ``epsilon`` by Rényi DP.
     :ivar epsilon_all_attempts: the worse branch if every mechanism ran ``max_attempts`` times.
+    :ivar window: the window of time that is released; empty where the contract has no windows.
     """
 
     contract_digest: str
@@ -107,6 +111,7 @@ class ReleasePlan:
     epsilon_all_attempts: float
     max_attempts: int
     holdout_fraction: float
+    window: str = ""
 
     def __getitem__(self, name: str) -> Mechanism:
         for mechanism in self.mechanisms:
@@ -150,6 +155,7 @@ class ReleasePlan:
             "epsilon_all_attempts": self.epsilon_all_attempts,
             "max_attempts": self.max_attempts,
             "holdout_fraction": self.holdout_fraction,
+            "window": self.window,
         }
 
     def digest(self) -> str:
@@ -174,10 +180,28 @@ class ReleasePlan:
         return cls(**values)
 
 
+@dataclass(frozen=True)
+class Pace:
+    """The most that one release may cost in the policy's filter, so that the planned number of releases fits."""
+
+    filter: RenyiFilter
+    nano_nats: int
+
+    def allows(self, events: Sequence[Event]) -> bool:
+        """Whether a branch of these events stays within the pace."""
+        return sum(self.filter.cost(event) for event in events) <= self.nano_nats
+
+
 def make_plan(
-    contract: Contract, demands: Sequence[Demand], gate: Sequence[Demand], holdout_fraction: float
+    contract: Contract,
+    demands: Sequence[Demand],
+    gate: Sequence[Demand],
+    holdout_fraction: float,
+    *,
+    pace: Pace | None = None,
+    window: str = "",
 ) -> ReleasePlan:
-    """Calibrate the demands to the contract's (ε, δ).
+    """Calibrate the demands to the contract's (ε, δ), or to the policy's pace where that allows less.
 
     :param demands: mechanisms that see the training branch; shares add up to 1.
     :param gate: mechanisms that see the holdout alone; their shares say how they divide what the gate may take.
@@ -201,12 +225,14 @@ def make_plan(
         while accounting.epsilon([m.event for m in mechanisms], delta) > target:
             log_rho -= _SLACK
             mechanisms = sized(log_rho)
+        if pace is not None and not pace.allows([m.event for m in mechanisms]):
+            mechanisms = _paced(sized, log_rho, pace)
     except ValueError:
         raise ContractError(
-            f"privacy.epsilon={target:g} with delta={delta:g} cannot be met by method.options as given: "
-            "raise epsilon, or lower the number of steps or the batch size"
+            f"privacy.epsilon={target:g} with delta={delta:g}, or what the policy's horizon leaves of it, cannot be "
+            "met by method.options as given: raise epsilon, or lower the number of steps or the batch size"
         ) from None
-    mechanisms += _size_gate(mechanisms, gate, target)
+    mechanisms += _size_gate(mechanisms, gate, target, pace)
     branch = {name: [m.event for m in mechanisms if name in m.branches] for name in (TRAIN, HOLDOUT)}
     return ReleasePlan(
         contract_digest=contract.digest(),
@@ -220,10 +246,28 @@ def make_plan(
         ),
         max_attempts=contract.privacy.max_attempts,
         holdout_fraction=holdout_fraction,
+        window=window,
     )
 
 
-def _size_gate(mechanisms: Sequence[Mechanism], gate: Sequence[Demand], upto: float) -> list[Mechanism]:
+def _paced(sized: Callable[[float], list[Mechanism]], above: float, pace: Pace) -> list[Mechanism]:
+    """The mechanisms with the least noise that the pace allows; ``above`` is a scale that costs more."""
+
+    def excess(log_rho: float) -> float:
+        cost = sum(pace.filter.cost(mechanism.event) for mechanism in sized(log_rho))
+        return math.log(cost) - math.log(pace.nano_nats)
+
+    log_rho = brentq(excess, above - _SLOWEST, above, xtol=1e-5)
+    mechanisms = sized(log_rho)
+    while not pace.allows([mechanism.event for mechanism in mechanisms]):
+        log_rho -= _PACE_SLACK
+        mechanisms = sized(log_rho)
+    return mechanisms
+
+
+def _size_gate(
+    mechanisms: Sequence[Mechanism], gate: Sequence[Demand], upto: float, pace: Pace | None
+) -> list[Mechanism]:
     """The gate's mechanisms with the least noise for which the holdout's curve stays below the training branch's."""
     train = [m.event for m in mechanisms if TRAIN in m.branches]
     shared = [m.event for m in mechanisms if HOLDOUT in m.branches]
@@ -231,7 +275,8 @@ def _size_gate(mechanisms: Sequence[Mechanism], gate: Sequence[Demand], upto: fl
     shares = sum(demand.share for demand in gate)
     while True:
         sized = [_mechanism(demand, rho * demand.share / shares, rho) for demand in gate]
-        if accounting.dominated(shared + [m.event for m in sized], train, 3 * upto):
+        holdout = shared + [m.event for m in sized]
+        if accounting.dominated(holdout, train, 3 * upto) and (pace is None or pace.allows(holdout)):
             return sized
         rho *= 0.93
 

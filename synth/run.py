@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from types import TracebackType
 from typing import Any
@@ -16,12 +17,14 @@ from typing import Any
 import numpy.typing as npt
 
 from synth import validation
-from synth.contract import Contract, contract_from_document
+from synth.checkpoints import KeptSegments, SegmentRule
+from synth.contract import Contract, contract_from_document, last_window_before
 from synth.errors import BudgetExceeded, NotReserved, PlanChanged
+from synth.guard import Spend, spending
 from synth.ledger import Ledger
 from synth.methods.base import Synthesizer, synthesizer
 from synth.officer import RegisteredPolicy, policy_for
-from synth.plan import ReleasePlan, make_plan
+from synth.plan import Pace, ReleasePlan, make_plan
 from synth.progress import Progress, silent
 from synth.quality import gate
 from synth.schema import Schema
@@ -29,13 +32,24 @@ from synth.settings import Settings
 from synth.workspace import Workspace
 
 
-def plan_release(contract: Contract, holdout_fraction: float) -> ReleasePlan:
+def plan_release(
+    contract: Contract, holdout_fraction: float, *, pace: Pace | None = None, window: str = ""
+) -> ReleasePlan:
     """The plan of a contract: public facts only. Cost: seconds of accounting, whatever the data."""
     schema = Schema.from_contract(contract)
     train_units = contract.privacy.approximate_units * (1 - holdout_fraction)
     method = synthesizer(contract.method.name)
     demands = [validation.demand(contract), *method.demands(contract, schema, train_units)]
-    return make_plan(contract, demands, gate.demands(schema), holdout_fraction)
+    gate_demands = gate.demands(schema, contract.privacy.max_records)
+    return make_plan(contract, demands, gate_demands, holdout_fraction, pace=pace, window=window)
+
+
+def window_to_release(contract: Contract) -> str:
+    """The window that the contract names, or else the last one that is over, UTC; empty without windows."""
+    window = contract.privacy.window
+    if window is None:
+        return ""
+    return window.release or last_window_before(datetime.now(UTC).date(), window.every)
 
 
 @dataclass
@@ -123,23 +137,48 @@ class Run:
         """The policy's key in the ledger."""
         return self.registered.policy.name
 
-    def once(self, mechanism: str, compute: Callable[[], Mapping[str, npt.NDArray[Any]]]) -> dict[str, Any]:
+    def once(self, mechanism: str, compute: Callable[[Spend], Mapping[str, npt.NDArray[Any]]]) -> dict[str, Any]:
         """Run a charged mechanism, or return its committed output: see :class:`synth.methods.base.RunOnce`.
 
-        The start is in the ledger before ``compute`` looks at private rows, and the output is committed, atomically,
-        before anything uses it. An attempt that started and left no output stays charged; another one is charged
-        again, within the policy's bound for one release.
+        The start is in the ledger before ``compute`` gets the token that opens private rows, of the mechanism's
+        branches only, and the output is committed, atomically, before anything uses it. An attempt that started and
+        left no output stays charged; another one is charged again, within the policy's bound for one release, unless it
+        can be resumed from a checkpoint: see :mod:`synth.checkpoints`.
         """
-        plan, name = self.plan, f"dp/{mechanism}.npz"
+        plan, name = self.plan, _output(mechanism)
         if not self.workspace.exists(name):
-            self._refuse_costlier_release(mechanism)
-            attempt = self.ledger.begin(self.policy_name, self.name, mechanism, plan_digest=plan.digest())
-            self.workspace.write_arrays(name, compute())
-            self.ledger.commit(self.policy_name, self.name, mechanism, attempt)
-        elif not self.ledger.committed(self.policy_name, self.name, mechanism):
+            checkpoints = self._resumable(mechanism)
+            if checkpoints is None:
+                self._refuse_costlier_release(mechanism)
+                attempt = self.ledger.begin(self.policy_name, self.name, mechanism, plan_digest=plan.digest())
+                checkpoints = self._checkpoints(mechanism, attempt)
+            with spending(mechanism, plan[mechanism].branches, checkpoints) as spend:
+                output = compute(spend)
+            self.workspace.write_arrays(name, output)
+        return self.committed(mechanism)
+
+    def committed(self, mechanism: str) -> dict[str, Any]:
+        """The committed output of a mechanism; sees to it that the ledger knows that it is kept.
+
+        :raises TamperedArtifact: if there is none.
+        """
+        output = self.workspace.read_arrays(_output(mechanism))
+        if not self.ledger.committed(self.policy_name, self.name, mechanism):
             attempt = self.ledger.attempts(self.policy_name, self.name)[mechanism]
             self.ledger.commit(self.policy_name, self.name, mechanism, attempt)
-        return self.workspace.read_arrays(name)
+        return output
+
+    def _checkpoints(self, mechanism: str, attempt: int) -> KeptSegments | None:
+        rule = SegmentRule.of(self.plan[mechanism].parameters)
+        if rule is None:
+            return None
+        return KeptSegments(self.workspace, self.ledger, self.policy_name, self.name, mechanism, attempt, rule)
+
+    def _resumable(self, mechanism: str) -> KeptSegments | None:
+        """The checkpoints of the last attempt, if it can be gone on with."""
+        attempt = self.ledger.attempts(self.policy_name, self.name).get(mechanism, 0)
+        kept = self._checkpoints(mechanism, attempt) if attempt else None
+        return kept if kept is not None and kept.resumable() else None
 
     def _refuse_costlier_release(self, mechanism: str) -> None:
         attempts = self.ledger.attempts(self.policy_name, self.name)
@@ -153,6 +192,10 @@ class Run:
                 f"{mechanism!r} died after it had started and stays charged; running it again would make this release "
                 f"cost ε={epsilon:.3g}, above the policy's max_release_epsilon={limit:g}: start a new run"
             )
+
+
+def _output(mechanism: str) -> str:
+    return f"dp/{mechanism}.npz"
 
 
 def run_from_document(document: Mapping[str, Any], run_id: str) -> Run:

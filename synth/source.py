@@ -1,14 +1,15 @@
 """The one read of the private table, and the snapshot that every later step works on.
 
-A file is read once, into the declared columns, cell by cell. Then contributions are bounded (of a unit's rows one
-is kept, chosen by secret randomness) and units are split into *train* and *holdout* by a secret keyed hash that is
-fixed for the policy's life. A neighbouring table, with one unit more or less, differs in one row of one branch.
+A file is read once, into the declared columns, cell by cell. Where the contract has windows, only rows of the released
+one stay, each by its own date. Then contributions are bounded (of a unit's rows at most ``max_records`` are kept,
+chosen by secret randomness) and units are split into *train* and *holdout* by a secret keyed hash that is fixed for the
+policy's life. A neighbouring table, with one unit more or less, differs in at most ``max_records`` rows of one branch.
 
 The hash is of the unit's id where there is one, else of (row content, occurrence number): never of a row's
 position, which would move other people's rows between branches. Whether the read succeeds depends on the file's
 existence, format and column names, never on a cell. A CSV record is one line, quoted or not: a stray quote spoils its
-own line and no other, and text with line breaks belongs into Parquet. Rows without a unit id, and lines that do not fit
-the header, are dropped without a word.
+own line and no other, and text with line breaks belongs into Parquet. Lines that do not fit the header are dropped
+without a word; rows without a unit id are too, or are units of their own, as the contract declares.
 """
 
 from __future__ import annotations
@@ -29,9 +30,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synth.contract import Contract, UnitColumn, resolve_uri
+from synth.contract import Contract, UnitColumn, resolve_uri, window_of_text
+from synth.contract.windows import WindowLength
 from synth.errors import ContractError, SourceUnavailable
+from synth.guard import Sealed
 from synth.randomness import random_words
+from synth.records import HOLDOUT, Owners, Records, numbered
 from synth.schema import Schema, canonical_texts, plain_column
 
 _LONGEST_CELL = 1 << 20
@@ -39,14 +43,27 @@ _LONGEST_CELL = 1 << 20
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Private. Parsed rows of both branches, one row for each unit."""
+    """Private. Parsed rows of both branches, those of a unit next to each other.
 
-    train: pd.DataFrame
-    holdout: pd.DataFrame
+    :ivar frame: the declared columns.
+    :ivar owners: the unit of each row, see :class:`synth.records.Records`.
+    :ivar holdout: whether each row's unit is in the holdout.
+    """
 
-    def everyone(self) -> pd.DataFrame:
-        """Rows of both branches."""
-        return pd.concat([self.train, self.holdout], ignore_index=True)
+    frame: pd.DataFrame
+    owners: Owners
+    holdout: npt.NDArray[np.bool_]
+
+    def records(self, branch: str) -> Records:
+        """The rows of one branch."""
+        chosen = self.holdout if branch == HOLDOUT else ~self.holdout
+        return Records(self.frame[chosen].reset_index(drop=True), numbered(self.owners[chosen]))
+
+    def sealed(self, *branches: str) -> Sealed[Records]:
+        """The rows of one branch, or of both, for mechanisms that were charged for them."""
+        if len(branches) == 1:
+            return Sealed(self.records(branches[0]), branches)
+        return Sealed(Records(self.frame, self.owners), branches)
 
 
 def check_columns(contract: Contract) -> None:
@@ -69,30 +86,41 @@ def check_columns(contract: Contract) -> None:
         raise ContractError(f"schema: the source has more than one column {', '.join(map(repr, twice))}")
 
 
-def read_snapshot(contract: Contract, schema: Schema, *, split_key: bytes, holdout_fraction: float) -> Snapshot:
-    """Read, parse, bound contributions, split. Private result.
+def read_snapshot(
+    contract: Contract, schema: Schema, *, split_key: bytes, holdout_fraction: float, window: str = ""
+) -> Snapshot:
+    """Read, keep one window's rows, bound contributions, parse, split. Private result.
 
-    Cost: linear in rows; the whole table is held in memory.
+    Cost: linear in rows, and one sort of them; the whole table is held in memory.
+
+    :param window: the window that is released, where the contract has windows.
     """
     table = _read(contract)
-    unit = contract.privacy.unit
-    if isinstance(unit, UnitColumn):
-        units = canonical_texts(table[unit.column])
-        kept = one_row_per_unit(units)
-        table, units = table.take(pa.array(kept)), units[kept]
-        parsed = schema.parse(table)
+    privacy = contract.privacy
+    if privacy.window is not None:
+        table = table.filter(pa.array(_in_window(table[privacy.window.column], privacy.window.every, window)))
+    if isinstance(privacy.unit, UnitColumn):
+        units = canonical_texts(table[privacy.unit.column])
+        if privacy.null_ids == "row":
+            units = _with_units_of_their_own(units, schema, table)
+        kept = rows_kept(units, privacy.max_records)
+        parsed, units = schema.parse(table.take(pa.array(kept))), units[kept]
     else:
         parsed = schema.parse(table)
         units = _row_units(schema.row_texts(parsed))
-    holdout = holdout_mask(units, split_key, holdout_fraction)
-    return Snapshot(parsed[~holdout].reset_index(drop=True), parsed[holdout].reset_index(drop=True))
+    owners = numbered(pd.factorize(units)[0].astype(np.int64))
+    return Snapshot(parsed, owners, holdout_mask(units, split_key, holdout_fraction))
 
 
-def one_row_per_unit(units: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Positions of the rows kept: for each unit one of its rows, uniformly at random; none for a null unit."""
-    frame = pd.DataFrame({"unit": units, "draw": random_words(len(units)), "row": np.arange(len(units))})
-    frame = frame[pd.notna(frame["unit"])].sort_values("draw").drop_duplicates("unit")
-    return np.sort(frame["row"].to_numpy(dtype=np.int64))
+def rows_kept(units: npt.NDArray[Any], most: int) -> npt.NDArray[np.int64]:
+    """Positions of the rows kept: of each unit at most ``most``, uniformly at random; none of a null unit.
+
+    Those of one unit stand together. Which of its rows a unit keeps depends on that unit and on secret randomness.
+    """
+    frame = pd.DataFrame({"unit": pd.factorize(units)[0], "draw": random_words(len(units))})
+    frame = frame[frame["unit"] >= 0].sort_values("draw")
+    chosen = frame[frame.groupby("unit").cumcount() < most]
+    return chosen.index[np.argsort(chosen["unit"].to_numpy(), kind="stable")].to_numpy(dtype=np.int64)
 
 
 def holdout_mask(units: npt.NDArray[Any], key: bytes, fraction: float) -> npt.NDArray[np.bool_]:
@@ -108,9 +136,30 @@ def _row_units(texts: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.array([f"{number}\x1e{text}" for number, text in zip(occurrence, texts, strict=True)], dtype=object)
 
 
+def _with_units_of_their_own(units: npt.NDArray[Any], schema: Schema, table: pa.Table) -> npt.NDArray[Any]:
+    """Units with one made up for each row without an id, of (content, occurrence), as where the row is the unit.
+
+    No id equals one of these: text is decoded without lone surrogates.
+    """
+    missing = pd.isna(units)
+    alone = _row_units(schema.row_texts(schema.parse(table.filter(pa.array(missing)))))
+    units = units.copy()
+    units[missing] = [f"\ud800{unit}" for unit in alone]
+    return units
+
+
+def _in_window(cells: pa.ChunkedArray, every: WindowLength, window: str) -> npt.NDArray[np.bool_]:
+    """Which rows are of the window, each by its own cell."""
+    texts = canonical_texts(cells)
+    return np.fromiter((window_of_text(text, every) == window for text in texts), dtype=np.bool_, count=len(texts))
+
+
 def _wanted(contract: Contract) -> list[str]:
-    unit = contract.privacy.unit
-    return [*contract.columns, *([unit.column] if isinstance(unit, UnitColumn) else [])]
+    """The columns that are read, each once."""
+    privacy = contract.privacy
+    unit = [privacy.unit.column] if isinstance(privacy.unit, UnitColumn) else []
+    window = [privacy.window.column] if privacy.window is not None else []
+    return list(dict.fromkeys([*contract.columns, *unit, *window]))
 
 
 @contextmanager

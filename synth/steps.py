@@ -35,25 +35,27 @@ from synth.errors import (
     TamperedArtifact,
     ValidationFailed,
 )
+from synth.guard import Spend
 from synth.ledger import Charge
 from synth.methods.base import Model
 from synth.officer import policy_for
-from synth.plan import HOLDOUT, TRAIN, ReleasePlan
+from synth.plan import Pace, ReleasePlan
 from synth.quality import gate
-from synth.quality.learners import features, train_learners
+from synth.quality.learners import train_learners
 from synth.quality.results import Measurement, PairDistances
+from synth.records import HOLDOUT, TRAIN
 from synth.release.bundle import build_bundle
 from synth.release.facts import ReleaseFacts
 from synth.release.manifest import artifact_digest, build_manifest, manifest_digest, with_approval
 from synth.release.publish import publish_bundle
-from synth.run import Run, plan_release
+from synth.run import Run, plan_release, window_to_release
 from synth.source import Snapshot, check_columns, read_snapshot
 
 Facts = dict[str, Any]
 Step = Callable[[Run], Facts]
 
 _SNAPSHOT = "private/snapshot.parquet"
-_HOLDOUT = "sluice holdout"
+_OWNER, _HOLDOUT = "sluice unit", "sluice holdout"
 _BUNDLE = "bundle"
 
 
@@ -107,7 +109,8 @@ def allocate(run: Run) -> Facts:
     workspace, registered = run.workspace, run.registered
     run.ledger.verify(run.policy_name)
     if not workspace.exists("public/plan.json"):
-        plan = plan_release(run.contract, registered.policy.holdout_fraction)
+        window = window_to_release(run.contract)
+        plan = plan_release(run.contract, registered.policy.holdout_fraction, pace=_pace(run, window), window=window)
         workspace.write_json("public/plan.json", plan.document())
     plan = ReleasePlan.from_document(workspace.read_json("public/plan.json"))
     charges = [Charge(m.name, m.branches, registered.filter.cost(m.event)) for m in plan.mechanisms]
@@ -118,6 +121,8 @@ def allocate(run: Run) -> Facts:
         split_id=registered.split_id(run.contract, run.schema),
         max_attempts=plan.max_attempts,
         charges=charges,
+        window=plan.window,
+        horizon=registered.policy.horizon,
         details={"dataset": run.contract.dataset.name, "plan": plan.document()},
     )
     record_request(run)
@@ -137,11 +142,13 @@ def validate(run: Run) -> Facts:
     """
     event = run.plan.counts("validation")
     if not run.workspace.exists("dp/validation.npz"):
-        _take_snapshot(run)  # before the mechanism starts: a source that cannot be read must not use up an attempt
-    noisy = run.once(
-        "validation",
-        lambda: {"counts": validation.measure(_snapshot(run).everyone(), run.contract, event)},
-    )["counts"]
+        everyone = _snapshot(run).sealed(TRAIN, HOLDOUT)  # now: a source that cannot be read must not cost an attempt
+
+        def measure(spend: Spend) -> dict[str, Any]:
+            return {"counts": validation.measure(everyone.open(spend), run.contract, event)}
+
+        run.once("validation", measure)
+    noisy = run.committed("validation")["counts"]
     judgements = validation.judge(noisy, run.contract, event)
     failed = [f"{j.expectation} on {', '.join(j.columns)}" for j in judgements if not j.passed]
     if failed:
@@ -156,9 +163,8 @@ def validate(run: Run) -> Facts:
 def train(run: Run) -> Facts:
     """Fit the synthesizer through charged mechanisms."""
     if not run.workspace.exists("dp/model.safetensors"):
-        model = run.method.fit(
-            run.schema.encode(_snapshot(run).train), run.contract, run.schema, run.plan, run.once, run.progress
-        )
+        records = _snapshot(run).sealed(TRAIN).then(lambda opened: opened.encoded(run.schema.encode))
+        model = run.method.fit(records, run.contract, run.schema, run.plan, run.once, run.progress)
         run.workspace.write_json("dp/model.json", model_facts(run))
         run.workspace.write_tensors("dp/model.safetensors", model.arrays())
     return {
@@ -288,6 +294,14 @@ def settle(run: Run) -> Facts:
 STEPS: tuple[Step, ...] = (preflight, allocate, validate, train, generate, check, approve, publish)
 
 
+def _pace(run: Run, window: str) -> Pace | None:
+    """What the policy's horizon leaves for this release."""
+    policy = run.registered.policy
+    if policy.horizon is None:
+        return None
+    return Pace(run.registered.filter, run.ledger.pace(policy.name, policy.horizon, window))
+
+
 def _show_report(run: Run) -> None:
     """Lay a copy of the report where approvers find it without access to the workspace."""
     place = run.settings.report_of(run.contract.dataset.name, run.run_id)
@@ -314,31 +328,25 @@ def _approval_it_goes_out_with(run: Run, decision: Mapping[str, Any]) -> dict[st
     return recorded.payload
 
 
-def _take_snapshot(run: Run) -> None:
-    """Read the source into the workspace, on first use and never again; not after the run was settled."""
+def _snapshot(run: Run) -> Snapshot:
+    """The private rows of this run: read from the source on first use and never again; not after it was settled."""
     workspace = run.workspace
     _refuse_settled(run)
     if not workspace.exists(_SNAPSHOT):
-        snapshot = read_snapshot(
+        taken = read_snapshot(
             run.contract,
             run.schema,
             split_key=run.registered.split_key(run.settings.keys),
             holdout_fraction=run.plan.holdout_fraction,
+            window=run.plan.window,
         )
-        marked = snapshot.everyone()
-        marked[_HOLDOUT] = np.arange(len(marked)) >= len(snapshot.train)
-        workspace.write_frame(_SNAPSHOT, marked)
+        workspace.write_frame(_SNAPSHOT, taken.frame.assign(**{_OWNER: taken.owners, _HOLDOUT: taken.holdout}))
         _refuse_settled(run)  # a read that was under way while the run was settled must not leave its rows behind
-
-
-def _snapshot(run: Run) -> Snapshot:
-    """The private rows of this run."""
-    _take_snapshot(run)
-    frame = run.workspace.read_frame(_SNAPSHOT)
+    frame = workspace.read_frame(_SNAPSHOT)
     texts = [column.name for column in run.schema.columns if not column.parses_to_float]
     frame = frame.astype(dict.fromkeys(texts, object))  # a type inferred by the file format would depend on the rows
-    holdout = frame.pop(_HOLDOUT).to_numpy(dtype=bool)
-    return Snapshot(frame[~holdout].reset_index(drop=True), frame[holdout].reset_index(drop=True))
+    owners, holdout = frame.pop(_OWNER).to_numpy(dtype=np.int64), frame.pop(_HOLDOUT).to_numpy(dtype=bool)
+    return Snapshot(frame, owners, holdout)
 
 
 def _refuse_settled(run: Run) -> None:
@@ -355,7 +363,6 @@ def _model(run: Run) -> Model:
 
 def _measure(run: Run) -> tuple[tuple[Measurement, ...], PairDistances]:
     parsed, codes = parsed_and_codes(run, next(synthetic_frames(run)))
-    holdout = _snapshot(run).holdout
     return gate.measure(
         contract=run.contract,
         schema=run.schema,
@@ -363,8 +370,7 @@ def _measure(run: Run) -> tuple[tuple[Measurement, ...], PairDistances]:
         once=run.once,
         learners=train_learners(run.schema, parsed, codes),
         label_model=_model(run).predict,
-        holdout_features=features(run.schema, holdout),
-        holdout_codes=run.schema.encode(holdout),
+        holdout=_snapshot(run).sealed(HOLDOUT),
         synthetic_codes=codes,
         distributions=distributions(run),
     )

@@ -26,8 +26,9 @@ from synth.contract.row_expectations import ROW_EXPECTATIONS
 from synth.errors import ContractError
 from synth.events import DiscreteGaussian
 from synth.mechanisms import noisy_counts
-from synth.plan import HOLDOUT, TRAIN, Demand, integer_queries
+from synth.plan import Demand, integer_queries
 from synth.quality.results import Judgement
+from synth.records import HOLDOUT, TRAIN, Owners, Records
 from synth.schema import Schema
 
 _ROW = "sluice row number"
@@ -63,13 +64,15 @@ def check_expectations(contract: Contract, schema: Schema) -> None:
         raise ContractError("\n".join(["Great Expectations cannot evaluate:", *faults]))
 
 
-def measure(frame: pd.DataFrame, contract: Contract, event: DiscreteGaussian) -> npt.NDArray[np.int64]:
-    """Noisy counts: units, then units that violate each expectation. ``frame`` holds private parsed rows.
+def measure(records: Records, contract: Contract, event: DiscreteGaussian) -> npt.NDArray[np.int64]:
+    """Noisy counts: units, then units of which a row violates each expectation. ``records`` are private.
 
-    *Sensitivity.* A unit has one row, which is counted and violates or not by itself: each count moves by at most one.
+    *Sensitivity.* A unit is counted once, and violates or not by its own rows: each count moves by at most one, however
+    many rows it has.
     """
-    everyone = np.ones((len(frame), 1), dtype=np.bool_)
-    return noisy_counts(np.hstack([everyone, _violations(frame, contract.expectations)]), event)
+    violating = _by_unit(_violations(records.parsed, contract.expectations), records.owners)
+    everyone = np.ones((len(violating), 1), dtype=np.bool_)
+    return noisy_counts(np.hstack([everyone, violating]), event)
 
 
 def judge(noisy: npt.NDArray[np.int64], contract: Contract, event: DiscreteGaussian) -> tuple[Judgement, ...]:
@@ -90,6 +93,14 @@ def judge(noisy: npt.NDArray[np.int64], contract: Contract, event: DiscreteGauss
 
 class _CannotEvaluate(Exception):
     """Great Expectations raised; carries the exception's type only."""
+
+
+def _by_unit(rows: npt.NDArray[np.bool_], owners: Owners) -> npt.NDArray[np.bool_]:
+    """Whether any of its rows is marked, for each unit. Shape (units, properties)."""
+    units = np.zeros((int(owners[-1]) + 1 if len(owners) else 0, rows.shape[1]), dtype=np.bool_)
+    for property_of_rows, property_of_units in zip(rows.T, units.T, strict=True):
+        property_of_units[owners[property_of_rows]] = True
+    return units
 
 
 def _violations(frame: pd.DataFrame, expectations: Sequence[Expectation]) -> npt.NDArray[np.bool_]:

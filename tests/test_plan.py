@@ -14,7 +14,8 @@ from synth import accounting
 from synth.contract import Contract
 from synth.errors import ContractError
 from synth.events import DiscreteGaussian, PoissonGaussian
-from synth.plan import HOLDOUT, TRAIN, Demand, ReleasePlan, integer_queries, make_plan
+from synth.plan import Demand, ReleasePlan, integer_queries, make_plan
+from synth.records import HOLDOUT, TRAIN
 from synth.run import plan_release
 from tests.example_contract import contract, planned
 

@@ -12,7 +12,8 @@ from synth.errors import PolicyError
 from synth.events import DiscreteGaussian
 from synth.ledger import Ledger
 from synth.officer import policy_for
-from synth.plan import HOLDOUT, TRAIN, Mechanism, ReleasePlan
+from synth.plan import Mechanism, ReleasePlan
+from synth.records import HOLDOUT, TRAIN
 from synth.run import plan_release
 from synth.settings import Settings
 

@@ -10,6 +10,8 @@ from synth.contract.models import (
     Policy,
     Quality,
     UnitColumn,
+    Window,
+    WindowRule,
 )
 from synth.contract.parse import (
     Fault,
@@ -19,6 +21,7 @@ from synth.contract.parse import (
     parse_contract,
     resolve_uri,
 )
+from synth.contract.windows import last_window_before, window_of_text
 
 __all__ = [
     "AssetUpdate",
@@ -37,9 +40,13 @@ __all__ = [
     "Quality",
     "Toleration",
     "UnitColumn",
+    "Window",
+    "WindowRule",
     "contract_from_document",
+    "last_window_before",
     "load_contract",
     "load_policy",
     "parse_contract",
     "resolve_uri",
+    "window_of_text",
 ]

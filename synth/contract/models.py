@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from synth.canonical import canonical_json
 from synth.contract.columns import Column, Frozen
 from synth.contract.compute import Compute
+from synth.contract.windows import WindowLength, WindowName, example_of, names_window
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")]
 Line = Annotated[str, Field(min_length=1, max_length=300)]
@@ -69,6 +70,13 @@ class UnitColumn(Frozen):
 
 
 def _row_or_column(unit: Any) -> Any:
+    several = unit.get("columns", unit.get("column")) if isinstance(unit, dict) else unit
+    if isinstance(several, list | tuple):
+        raise ValueError(
+            "a record with several owners (both ends of a transfer, say) would be in the data of each, so that no "
+            "bound on one unit's records bounds what a person changes; give the source one row for each record and "
+            "owner, and name one column. Accepted: row, or {column: NAME}"
+        )
     if unit != "row" and not isinstance(unit, dict | UnitColumn):
         raise ValueError("accepted: row, or {column: NAME}")
     return unit
@@ -77,10 +85,41 @@ def _row_or_column(unit: Any) -> Any:
 Unit = Annotated[Literal["row"] | UnitColumn, BeforeValidator(_row_or_column)]
 
 
+class WindowRule(Frozen):
+    """A fresh budget for each window of time: the unit is then (unit, window), and a release reads one window's rows.
+
+    A row belongs to the window of the date in one of its cells, and to none where that cell holds no date.
+    """
+
+    column: Annotated[str, Field(min_length=1)] = Field(description="A date or ISO 8601 text in every row.")
+    every: WindowLength
+
+
+class Window(WindowRule):
+    """The policy's rule, and the window that is released."""
+
+    release: WindowName | None = Field(
+        None,
+        description="2026, 2026-Q3 or 2026-07. By default the last one that was over when budget was reserved, UTC.",
+    )
+
+    @model_validator(mode="after")
+    def _named_as_long_as_it_is(self) -> Window:
+        if self.release is not None and not names_window(self.release, self.every):
+            raise ValueError(f"release {self.release!r} is no {self.every}; accepted: such as {example_of(self.every)}")
+        return self
+
+    @property
+    def rule(self) -> WindowRule:
+        """What a policy can be compared with."""
+        return WindowRule(column=self.column, every=self.every)
+
+
 class Privacy(Frozen):
     """What one release may cost, and for whom the guarantee is."""
 
     unit: Unit
+    window: Window | None = None
     neighbouring: Literal["add_or_remove_one"] = "add_or_remove_one"
     epsilon: Epsilon = Field(
         description="What a release is planned to cost; attempts that died come on top, within the policy's bound."
@@ -89,7 +128,12 @@ class Privacy(Frozen):
     approximate_units: Annotated[int, Field(ge=100)] = Field(
         description="A planning constant that is public knowledge; never compared with the data."
     )
-    max_records: Literal[1] = Field(1, description="Rows kept of one unit, chosen by secret randomness.")
+    max_records: Annotated[int, Field(ge=1, le=20)] = Field(
+        1, description="Rows kept of one unit, chosen by secret randomness; all noise grows with it."
+    )
+    null_ids: Literal["drop", "row"] = Field(
+        "drop", description="Rows without a unit id are left out, or each is a unit of its own."
+    )
     max_attempts: Annotated[int, Field(ge=1, le=5)] = Field(
         2, description="How often a mechanism may run; one that died stays spent and is charged again."
     )
@@ -100,6 +144,14 @@ class Privacy(Frozen):
             raise ValueError(
                 f"delta={self.delta:g} must be below 1/approximate_units={1 / self.approximate_units:.3g}: "
                 "otherwise publishing some people's rows outright would satisfy the definition"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _rows_are_single(self) -> Privacy:
+        if self.unit == "row" and (self.max_records > 1 or self.null_ids != "drop"):
+            raise ValueError(
+                "unit row has one record each and no id; max_records and null_ids are for unit: {column: NAME}"
             )
         return self
 
@@ -156,7 +208,29 @@ class DpdsynOptions(Frozen):
     steps: Annotated[int, Field(ge=1, le=100_000)] = 320
     clipping_norm: Annotated[float, Field(gt=0)] = 1.0
     learning_rate: Annotated[float, Field(gt=0)] = 0.05
+    checkpoint_every: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Steps after which training keeps its state; a worker that dies loses no more than these."
+    )
+    max_resumes: Annotated[int, Field(ge=1, le=20)] = Field(
+        1, description="How often training may be resumed; the plan counts the lost steps of each from the start."
+    )
     shares: Shares = Shares()
+
+    @model_validator(mode="after")
+    def _whole_segments(self) -> DpdsynOptions:
+        if self.checkpoint_every is not None and self.steps % self.checkpoint_every:
+            raise ValueError(f"steps={self.steps} must be a multiple of checkpoint_every={self.checkpoint_every}")
+        return self
+
+    @property
+    def segments(self) -> int:
+        """How many segments training runs in; 0 for one piece."""
+        return self.steps // self.checkpoint_every if self.checkpoint_every else 0
+
+    @property
+    def lost_steps(self) -> int:
+        """How many steps may be lost and taken again."""
+        return self.max_resumes * self.checkpoint_every if self.checkpoint_every else 0
 
 
 class Method(Frozen):
@@ -270,6 +344,10 @@ class Policy(Frozen):
     epsilon: Epsilon
     delta: Delta
     max_release_epsilon: Epsilon
+    window: WindowRule | None = None
+    horizon: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        None, description="How many releases the budget is to last for, in all or in each window; no more are admitted."
+    )
     holdout_fraction: Annotated[float, Field(ge=0.05, le=0.5)] = 0.2
     approval: PolicyApproval
 

@@ -26,7 +26,7 @@ from synth.errors import LedgerError, PolicyError
 Splits = dict[str, dict[str, int]]
 
 POLICY_KEY = "policy"
-FACTS = ("request", "gate", "decision", "reopened", "publishing", "published", "settled", "note")
+FACTS = ("request", "segment", "gate", "decision", "reopened", "publishing", "published", "settled", "note")
 
 _POLICY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SUFFIX = re.compile(r"[A-Za-z0-9._-]{0,100}")

@@ -9,8 +9,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from synth.contract import Contract
+from synth.guard import Sealed, Spend
 from synth.plan import Demand, ReleasePlan
 from synth.progress import Progress
+from synth.records import CodedRecords
 from synth.schema import Codes, Schema
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -20,10 +22,11 @@ class RunOnce(Protocol):
     """Runs a charged mechanism at most once for each charge.
 
     Given the mechanism's name in the plan and the computation of its noisy output, it returns the committed output
-    if there is one; otherwise it has the start recorded, computes, commits, and returns.
+    if there is one; otherwise it has the start recorded, computes with the token that opens sealed rows, commits, and
+    returns.
     """
 
-    def __call__(self, mechanism: str, compute: Callable[[], Arrays]) -> dict[str, npt.NDArray[Any]]: ...
+    def __call__(self, mechanism: str, compute: Callable[[Spend], Arrays]) -> dict[str, npt.NDArray[Any]]: ...
 
 
 class Model(Protocol):
@@ -56,14 +59,14 @@ class Synthesizer(Protocol):
 
     def fit(
         self,
-        codes: Codes,
+        records: Sealed[CodedRecords],
         contract: Contract,
         schema: Schema,
         plan: ReleasePlan,
         once: RunOnce,
         progress: Progress,
     ) -> Model:
-        """Fit on private codes of the training branch, shape (units, columns), looking only through ``once``."""
+        """Fit on private records of the training branch, which open only inside ``once``."""
         ...
 
     def restore(self, arrays: Arrays, contract: Contract, schema: Schema) -> Model:

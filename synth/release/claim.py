@@ -14,7 +14,7 @@ from typing import Any
 from synth import accounting
 from synth.accounting import RenyiFilter
 from synth.events import Event, event_from_document
-from synth.plan import HOLDOUT, TRAIN
+from synth.records import HOLDOUT, TRAIN
 
 _RELATIVE = 1e-4  # accountants of other versions differ in the last digits
 _BRANCHES = (TRAIN, HOLDOUT)

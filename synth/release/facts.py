@@ -26,6 +26,9 @@ class BudgetFacts:
     :ivar epsilon_all_releases: ε, by PLD, of everything charged under the policy so far, this release included;
         informational: the binding claim across releases is the filter's (``policy_epsilon``, ``policy_delta``).
     :ivar share_spent: share of the policy's budget that the filter counts as used, this release included.
+    :ivar ledger_head: sequence and digest of the ledger's last entry when the statement was written.
+
+    Where the policy has windows, all of it is about the released one.
     """
 
     policy: str
@@ -36,6 +39,7 @@ class BudgetFacts:
     share_spent: float
     attempts: Mapping[str, int]
     filter_order: int
+    ledger_head: tuple[int, str]
 
 
 @dataclass(frozen=True)

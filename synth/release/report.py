@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from synth import accounting
 from synth.accounting import RenyiFilter
-from synth.plan import HOLDOUT, TRAIN
+from synth.records import HOLDOUT, TRAIN
 from synth.release import charts, wording
 from synth.release.claim import composed, filter_share
 from synth.release.facts import ReleaseFacts
@@ -48,7 +48,7 @@ def report_document(facts: ReleaseFacts) -> dict[str, Any]:
             "branch; its privacy noise has the standard deviation noise_scale. Null is listed where it is allowed.",
             "columns": [_marginal(column, facts) for column in facts.schema.columns],
         },
-        "not_protected": wording.not_protected(facts.contract),
+        "not_protected": wording.not_protected(facts.contract, facts.plan.window),
     }
 
 
@@ -60,7 +60,7 @@ def report_html(facts: ReleaseFacts) -> str:
         r=document,
         dataset=facts.contract.dataset,
         policy=facts.budget,
-        unit=wording.unit(facts.contract),
+        unit=wording.unit(facts.contract, facts.plan.window),
         delta=facts.plan.delta,
         whiskers=[
             charts.whisker(m.title, m.value, m.low, m.high, m.reference, m.threshold) for m in facts.measurements

@@ -13,7 +13,8 @@ from typing import Any
 from synth import accounting
 from synth.contract import UnitColumn
 from synth.events import DiscreteGaussian, PoissonGaussian, event_document
-from synth.plan import HOLDOUT, TRAIN, Mechanism
+from synth.plan import Mechanism
+from synth.records import HOLDOUT, TRAIN
 from synth.release import wording
 from synth.release.claim import claim_problems, composed, epsilons
 from synth.release.data import column_document
@@ -44,6 +45,12 @@ def statement(facts: ReleaseFacts) -> dict[str, Any]:
         "split": wording.split(contract, plan.holdout_fraction),
         "mechanisms": [_mechanism(mechanism, facts) for mechanism in plan.mechanisms],
         "cumulative": _cumulative(facts),
+        "ledger": {
+            "policy": facts.budget.policy,
+            "sequence": facts.budget.ledger_head[0],
+            "digest": facts.budget.ledger_head[1],
+            "text": wording.LEDGER,
+        },
         "public_information": _public(facts),
         "columns": [column_document(column, contract) for column in facts.schema.columns],
         "method": {
@@ -68,7 +75,7 @@ def statement(facts: ReleaseFacts) -> dict[str, Any]:
             "noise_scale": facts.units_estimate[1],
             "text": "Noisy count of units in the source, both branches; the exact number is not released.",
         },
-        "not_protected": wording.not_protected(contract),
+        "not_protected": wording.not_protected(contract, plan.window),
         "trust_model": wording.TRUST_MODEL,
         "audit": wording.AUDIT,
         "contact": contract.dataset.owner,
@@ -96,7 +103,8 @@ def _claim(facts: ReleaseFacts) -> dict[str, Any]:
         "unit": {
             "kind": "column" if by_column else "row",
             "column": privacy.unit.column if isinstance(privacy.unit, UnitColumn) else None,
-            "text": wording.unit(facts.contract),
+            "window": plan.window or None,
+            "text": wording.unit(facts.contract, plan.window),
         },
         "neighbouring": {
             "relation": privacy.neighbouring,
@@ -139,7 +147,7 @@ def _mechanism(mechanism: Mechanism, facts: ReleaseFacts) -> dict[str, Any]:
         }
     elif isinstance(event, PoissonGaussian):
         document["noise"] = {
-            "distribution": "Gaussian on the sum of clipped per-row gradients, each step",
+            "distribution": "Gaussian on the sum of the units' clipped gradients, each step",
             "noise_multiplier": event.noise_multiplier,
             "clipping_norm": mechanism.parameters["clipping_norm"],
             "sampling": "Poisson: each unit enters a batch by its own coin",
@@ -155,10 +163,11 @@ def _cumulative(facts: ReleaseFacts) -> dict[str, Any]:
         "policy": budget.policy,
         "policy_epsilon": budget.policy_epsilon,
         "policy_delta": budget.policy_delta,
+        "window": facts.plan.window or None,
         "filter_order": budget.filter_order,
         "share_spent": budget.share_spent,
         "epsilon_all_releases": budget.epsilon_all_releases,
-        "text": wording.CUMULATIVE,
+        "text": wording.cumulative(facts.plan.window),
         "source": "Feldman and Zrnic, Individual Privacy Accounting via a Rényi Filter, 2021",
     }
 

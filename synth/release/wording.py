@@ -16,12 +16,16 @@ SAMPLING_SEED = (
     "Seeds the drawing of rows from the finished model. Drawn after training and independent of all noise, so "
     "publishing it costs nothing. No seed or state of the noise and of the batches is kept anywhere."
 )
-CUMULATIVE = (
-    "The policy's total (policy_epsilon, policy_delta) holds for all releases about the same people together, however "
-    "later ones are chosen after seeing earlier ones: a privacy filter adds up Rényi costs at one order that was fixed "
-    "when the policy was registered, and refuses what would pass the total. share_spent is the part that the filter "
-    "counts as used, this release included. epsilon_all_releases composes everything charged so far by privacy loss "
-    "distributions at policy_delta; it is for information, the filter's total is the claim."
+_CUMULATIVE = (
+    "The policy's total (policy_epsilon, policy_delta) holds for all releases {which} together, however later ones are "
+    "chosen after seeing earlier ones: a privacy filter adds up Rényi costs at one order that was fixed when the "
+    "policy was registered, and refuses what would pass the total. share_spent is the part that the filter counts as "
+    "used, this release included. epsilon_all_releases composes everything charged so far by privacy loss "
+    "distributions at policy_delta; it is for information, the filter's total is the claim.{windows}"
+)
+LEDGER = (
+    "The last entry of the policy's budget ledger when this statement was written. Whoever keeps the ledger can show "
+    "that it still holds this entry; a copy restored from an older backup does not."
 )
 PUBLIC = (
     "The following was taken as public, from the share contract, and costs nothing. The data owner vouches that none "
@@ -76,23 +80,47 @@ REGISTRY = {
 }
 
 
-def unit(contract: Contract) -> str:
-    """For whom the guarantee is."""
-    if isinstance(contract.privacy.unit, UnitColumn):
-        return (
-            f"Whoever one value of the source's column {contract.privacy.unit.column!r} stands for, with all of their "
-            "rows. The column itself is not released."
-        )
-    return (
-        "One row. A person with several rows in the source is protected for each of them singly, not for all of them "
-        "together: for k rows of one person the guarantee weakens to about k times epsilon, with a larger delta."
+def cumulative(window: str) -> str:
+    """What holds across releases."""
+    if not window:
+        return _CUMULATIVE.format(which="about the same people", windows="")
+    return _CUMULATIVE.format(
+        which=f"of the window {window}",
+        windows=" Every window has such a total of its own: over k windows, a person present in all of them has k "
+        "times the loss.",
     )
+
+
+def unit(contract: Contract, window: str) -> str:
+    """For whom the guarantee is."""
+    if not isinstance(contract.privacy.unit, UnitColumn):
+        return (
+            "One row. A person with several rows in the source is protected for each of them singly, not for all of "
+            "them together: for k rows of one person the guarantee weakens to about k times epsilon, with a larger "
+            "delta."
+        )
+    text = (
+        f"Whoever one value of the source's column {contract.privacy.unit.column!r} stands for, with all of their rows"
+    )
+    text += f" of the window {window}." if window else "."
+    if window:
+        text += (
+            " The budget is a fresh one for each window, so a person present in k windows has k times the loss over "
+            "the releases of all of them."
+        )
+    if contract.privacy.null_ids == "row":
+        text += (
+            " A row without an id is a unit of its own: whoever has several such rows is protected for each singly, "
+            "and not together with their rows under an id."
+        )
+    return text + " The column itself is not released."
 
 
 def claim(statement: dict[str, Any], contract: Contract) -> str:
     """The claim in words and numbers."""
     numbers = statement["claim"]
     whose = "of one row" if numbers["unit"]["kind"] == "row" else "of all rows of one unit"
+    whose += f" in the window {numbers['unit']['window']}" if numbers["unit"]["window"] else ""
     return (
         f"All that was published or shown about this release, but for what is listed as not protected, is the output "
         f"of a randomised process that is (ε, δ)-differentially private with ε = {rounded_up(numbers['epsilon'])} and "
@@ -107,12 +135,23 @@ def claim(statement: dict[str, Any], contract: Contract) -> str:
 def contribution(contract: Contract) -> dict[str, Any]:
     """How much one unit can contribute, and how that is enforced."""
     if isinstance(contract.privacy.unit, UnitColumn):
+        most = contract.privacy.max_records
+        kept = "one is" if most == 1 else f"at most {most} are"
         text = (
-            "Of a unit's rows one is kept, uniformly at random, chosen by secret randomness before anything else is "
-            "computed. Rows without a unit id are dropped."
+            f"Of a unit's rows {kept} kept, uniformly at random, chosen by secret randomness before anything else is "
+            "computed. "
         )
+        if most > 1:
+            text += (
+                f"Counts are charged for a unit that moves them by {most} in all; the sum of the gradients of a unit's "
+                "rows is clipped as one; a count of units counts each once. "
+            )
+        dropped = contract.privacy.null_ids == "drop"
+        text += f"Rows without a unit id are {'dropped' if dropped else 'units of their own'}."
     else:
         text = "Each row is a unit of its own; rows of one person are not brought together and not bounded."
+    if contract.privacy.window is not None:
+        text += " Only rows of the released window are read any further, each by the date in its own cell."
     more = " Each cell is moved into its declared domain, or becomes null, by looking at that cell alone."
     if contract.source.file_format == "csv":
         more += (
@@ -125,6 +164,8 @@ def contribution(contract: Contract) -> dict[str, Any]:
 def split(contract: Contract, holdout_fraction: float) -> dict[str, Any]:
     """How units come into branches."""
     what = "id" if isinstance(contract.privacy.unit, UnitColumn) else "row content and occurrence number"
+    if contract.privacy.null_ids == "row":
+        what += ", or row content and occurrence number where there is none,"
     return {
         "holdout_fraction": holdout_fraction,
         "text": f"HMAC-SHA256 of the unit's {what} under a secret key of the policy, which stays the same for the "
@@ -183,7 +224,7 @@ def post_processing(contract: Contract) -> list[str]:
     ]
 
 
-def not_protected(contract: Contract) -> list[str]:
+def not_protected(contract: Contract, window: str) -> list[str]:
     """What the claim does not cover."""
     rows = [
         "A person's rows taken together, if they have more than one: the unit is the row.",
@@ -197,4 +238,5 @@ def not_protected(contract: Contract) -> list[str]:
         "What the release teaches about a group can be applied to its members, whether or not they took part.",
         "Anything seen by those who can read the source or the run's private workspace.",
         *([] if isinstance(contract.privacy.unit, UnitColumn) else rows),
+        *([f"Rows of other windows than {window}: releases of those have a budget of their own."] if window else []),
     ]

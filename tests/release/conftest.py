@@ -18,9 +18,10 @@ from synth.accounting import RenyiFilter
 from synth.contract import Contract, parse_contract
 from synth.events import DiscreteGaussian
 from synth.methods.base import synthesizer
-from synth.plan import HOLDOUT, TRAIN, Demand, integer_queries, make_plan
+from synth.plan import Demand, integer_queries, make_plan
 from synth.progress import silent
 from synth.quality.results import Judgement, Measurement, PairDistances
+from synth.records import HOLDOUT, TRAIN
 from synth.release.bundle import build_bundle
 from synth.release.claim import composed, filter_share
 from synth.release.facts import BudgetFacts, ReleaseFacts

@@ -29,6 +29,7 @@ import torch
 from synth import dpsgd
 from synth.contract import Contract, DpdsynOptions
 from synth.events import DiscreteGaussian, PoissonGaussian
+from synth.guard import Checkpoints, Sealed, Spend
 from synth.mechanisms import noisy_histogram, noisy_marginals
 from synth.methods.base import Arrays, Model, RunOnce
 from synth.methods.tabular.label_model import (
@@ -44,8 +45,9 @@ from synth.methods.tabular.marginals import (
     systematic_labels,
     systematic_sample,
 )
-from synth.plan import TRAIN, Demand, ReleasePlan, integer_queries, sampled_gaussian
+from synth.plan import Demand, ReleasePlan, integer_queries, sampled_gaussian
 from synth.progress import Progress
+from synth.records import TRAIN, CodedRecords, Ownership
 from synth.schema import Codes, Schema
 
 _BLOCK = 65_536
@@ -62,7 +64,7 @@ class Dpdsyn:
         """Marginals, label model and, where labels are sampled, calibration."""
         options = contract.method.options
         shares = options.shares
-        columns = len(schema.columns)
+        columns, records = len(schema.columns), contract.privacy.max_records
         rate = min(1.0, options.batch_size / train_units)
         calibrated = options.labels == "sampled"
         label_share = shares.label_model + (0 if calibrated else shares.calibration)
@@ -71,7 +73,7 @@ class Dpdsyn:
                 "marginals",
                 (TRAIN,),
                 shares.marginals,
-                integer_queries(DiscreteGaussian(1.0, 1, columns)),
+                integer_queries(DiscreteGaussian(1.0, records, columns)),
                 "a histogram of every column",
                 {"columns": columns, "cells": sum(column.size for column in schema.columns)},
             ),
@@ -79,9 +81,13 @@ class Dpdsyn:
                 "label_model",
                 (TRAIN,),
                 label_share,
-                sampled_gaussian(rate, options.steps, contract.privacy.delta),
+                sampled_gaussian(rate, options.steps + options.lost_steps, contract.privacy.delta),
                 "DP-SGD of the classifier that labels the rows",
-                {"clipping_norm": options.clipping_norm, "expected_batch": options.batch_size},
+                {
+                    "clipping_norm": options.clipping_norm,
+                    "expected_batch": options.batch_size,
+                    **({"segments": options.segments, "max_resumes": options.max_resumes} if options.segments else {}),
+                },
             ),
         ]
         if calibrated:
@@ -90,7 +96,7 @@ class Dpdsyn:
                     "calibration",
                     (TRAIN,),
                     shares.calibration,
-                    integer_queries(DiscreteGaussian(1.0)),
+                    integer_queries(DiscreteGaussian(1.0, records)),
                     "a histogram of the classifier's confidence by correctness",
                     {"cells": _calibration_size(schema)},
                 )
@@ -99,29 +105,32 @@ class Dpdsyn:
 
     def fit(
         self,
-        codes: Codes,
+        records: Sealed[CodedRecords],
         contract: Contract,
         schema: Schema,
         plan: ReleasePlan,
         once: RunOnce,
         progress: Progress,
     ) -> DpdsynModel:
-        """Steps 1 to 3; ``codes`` are private, shape (units, columns)."""
+        """Steps 1 to 3."""
         options = contract.method.options
         sizes = [column.size for column in schema.columns]
 
-        def measure() -> Arrays:
-            return {"counts": np.concatenate(noisy_marginals(codes, sizes, plan.counts("marginals")))}
+        def measure(spend: Spend) -> Arrays:
+            opened = records.open(spend)
+            counts = noisy_marginals(opened.codes, sizes, plan.counts("marginals"), opened.owners)
+            return {"counts": np.concatenate(counts)}
 
         noisy = schema.split_by_column(once("marginals", measure)["counts"])
         distributions, _ = estimate_distributions(schema, noisy)
 
         # A row without a label teaches nothing; leaving it out is decided by that row alone.
-        labelled = codes[codes[:, schema.target_index] != schema[schema.target].null_code]
+        no_label = schema[schema.target].null_code
+        labelled = records.then(lambda opened: opened.where(opened.codes[:, schema.target_index] != no_label))
         label_model = LabelModel(schema, distributions, options.hidden_units)
 
-        def train() -> Arrays:
-            return _train(label_model, labelled, schema, plan, options, progress)
+        def train(spend: Spend) -> Arrays:
+            return _train(label_model, labelled.open(spend), schema, plan, options, progress, spend.checkpoints)
 
         weights = once("label_model", train)
         label_model.load(weights)
@@ -129,9 +138,11 @@ class Dpdsyn:
         if options.labels == "argmax":
             return model
 
-        def score() -> Arrays:
-            cells = calibration_cells(label_model.logits(labelled), labelled[:, schema.target_index])
-            return {"counts": noisy_histogram(cells, _calibration_size(schema), plan.counts("calibration"))}
+        def score(spend: Spend) -> Arrays:
+            opened = labelled.open(spend)
+            cells = calibration_cells(label_model.logits(opened.codes), opened.codes[:, schema.target_index])
+            event = plan.counts("calibration")
+            return {"counts": noisy_histogram(cells, _calibration_size(schema), event, opened.owners)}
 
         model.calibrate(once("calibration", score)["counts"], plan.counts("calibration").sigma)
         return model
@@ -222,24 +233,28 @@ def _calibration_size(schema: Schema) -> int:
 
 def _train(
     label_model: LabelModel,
-    codes: Codes,
+    records: CodedRecords,
     schema: Schema,
     plan: ReleasePlan,
     options: DpdsynOptions,
     progress: Progress,
+    checkpoints: Checkpoints | None,
 ) -> Arrays:
     event = plan["label_model"].event
     if not isinstance(event, PoissonGaussian):
         raise TypeError("Expected 'label_model' to be DP-SGD in the plan.")
-    labels = torch.from_numpy(codes[:, schema.target_index].astype(np.int64))
+    labels = torch.from_numpy(records.codes[:, schema.target_index].astype(np.int64))
 
     def batch(chosen: npt.NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-        return label_model.features(codes[chosen]), labels[chosen]
+        return label_model.features(records.codes[chosen]), labels[chosen]
 
     settings = dpsgd.TrainingSettings(
         clipping_norm=options.clipping_norm,
         expected_batch=options.batch_size,
         learning_rate=options.learning_rate,
+        steps=options.steps,
+        checkpoint_every=options.checkpoint_every,
     )
-    averaged = dpsgd.train(label_model.network, len(codes), batch, event, settings, progress)
+    ownership = Ownership(records.owners)
+    averaged = dpsgd.train(label_model.network, ownership, batch, event, settings, progress, checkpoints)
     return {name: value.numpy() for name, value in averaged.items()}
