@@ -11,7 +11,7 @@ from rich.table import Table
 
 from synth.cli.output import AsJson, console, print_json, reported
 from synth.contract import load_policy
-from synth.ledger import Ledger
+from synth.ledger import Ledger, PolicyRecord
 from synth.settings import Settings
 
 app = typer.Typer(help="The privacy officer's policies and their budgets.", no_args_is_help=True)
@@ -46,21 +46,7 @@ def show(name: Annotated[str | None, typer.Argument(help="By default all.")] = N
     """Show total, spent, reserved and left."""
     with reported(), _ledger() as ledger:
         records = [ledger.policy(name)] if name else ledger.policies()
-        rows = []
-        for record in records:
-            balance, policy = ledger.balance(record.name), record.document["policy"]
-            rows.append(
-                {
-                    "policy": record.name,
-                    "epsilon": policy["epsilon"],
-                    "delta": policy["delta"],
-                    "spent_share": balance.spent / balance.capacity,
-                    "reserved_share": balance.reserved / balance.capacity,
-                    "left_share": balance.left / balance.capacity,
-                    "releases": sum(run.published is not None for run in ledger.runs(record.name)),
-                    "sources": record.document["sources"],
-                }
-            )
+        rows = [_row(ledger, record, window) for record in records for window in ledger.windows(record.name) or [""]]
         if as_json:
             print_json(rows)
             return
@@ -69,7 +55,8 @@ def show(name: Annotated[str | None, typer.Argument(help="By default all.")] = N
             table.add_column(heading, justify="left" if heading == "policy" else "right")
         for row in rows:
             shares = (f"{row[key]:.1%}" for key in ("spent_share", "reserved_share", "left_share"))
-            table.add_row(row["policy"], f"ε={row['epsilon']:g}, δ={row['delta']:g}", *shares, str(row["releases"]))
+            name = f"{row['policy']}, {row['window']}" if row["window"] else row["policy"]
+            table.add_row(name, f"ε={row['epsilon']:g}, δ={row['delta']:g}", *shares, str(row["releases"]))
         console.print(table)
 
 
@@ -81,6 +68,7 @@ def history(name: PolicyName, as_json: AsJson = False) -> None:
         rows: list[dict[str, Any]] = [
             {
                 "run": run.run,
+                "window": run.window,
                 "reserved_at": run.reserved_at,
                 "state": run.state,
                 "share": max(run.cost_train, run.cost_holdout) / capacity,
@@ -144,6 +132,23 @@ def migrate(
         for role, may in ((officer, "register policies"), (worker, "add entries under registered policies")):
             if role is not None:
                 console.print(f"   {role} may read and {may}, no more", markup=False, highlight=False)
+
+
+def _row(ledger: Ledger, record: PolicyRecord, window: str) -> dict[str, Any]:
+    """What :func:`show` says about a policy in one window."""
+    balance, policy = ledger.balance(record.name, window), record.document["policy"]
+    runs = [run for run in ledger.runs(record.name) if run.window == window]
+    return {
+        "policy": record.name,
+        "window": window,
+        "epsilon": policy["epsilon"],
+        "delta": policy["delta"],
+        "spent_share": balance.spent / balance.capacity,
+        "reserved_share": balance.reserved / balance.capacity,
+        "left_share": balance.left / balance.capacity,
+        "releases": sum(run.published is not None for run in runs),
+        "sources": record.document["sources"],
+    }
 
 
 def _ledger() -> Ledger:

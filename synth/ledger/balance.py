@@ -6,10 +6,15 @@ under one split a policy has spent the worse of the two branches. Another split 
 unit) may put a person on the other side, so the totals of different splits add up. Composition at one fixed
 order stays valid when later choices depend on earlier outputs (Feldman and Zrnic, 2021, "Individual Privacy
 Accounting via a Rényi Filter").
+
+A policy may give a fresh total in each window, a quarter say; the privacy unit is then a person in a window. What is
+charged in a window is held under ``window/split``, and counts in no other window. The window ``""`` is that of
+policies without windows, held under the plain split.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +23,9 @@ from synth.errors import LedgerError
 from synth.ledger.entries import Splits, mechanism_name
 
 BRANCHES = ("train", "holdout")
+
+# No '/', which parts it from the split.
+_WINDOW = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,39})?")
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class Balance:
     """Where a policy stands, in nano-nats.
 
     ``spent`` counts mechanisms that started, ``reserved`` what the others would add, ``left`` what can still
-    be asked.
+    be asked; all of them in one window.
     """
 
     capacity: int
@@ -67,6 +75,7 @@ class Balance:
     reserved: int
     left: int
     by_split: Mapping[str, Mapping[str, int]]
+    window: str = ""
 
     @property
     def total(self) -> int:
@@ -85,23 +94,68 @@ def checked_charges(charges: Sequence[Charge]) -> tuple[Charge, ...]:
     return tuple(charges)
 
 
-def plus(balance: Splits, split_id: str, charges: Iterable[Charge]) -> Splits:
-    """``balance`` with ``charges`` added under ``split_id``; the argument stays as it is."""
-    return _moved(balance, split_id, charges, 1)
+def window_name(window: str) -> str:
+    """``window`` if a window can be called that."""
+    if not isinstance(window, str) or not _WINDOW.fullmatch(window):
+        raise LedgerError(
+            f"window {window!r} is not accepted: empty, or up to 40 letters, digits, '.', '_' and '-', a letter or "
+            "digit first"
+        )
+    return window
 
 
-def minus(balance: Splits, split_id: str, charges: Iterable[Charge]) -> Splits:
-    """``balance`` with ``charges`` taken away under ``split_id``; the argument stays as it is."""
-    return _moved(balance, split_id, charges, -1)
+def held_under(window: str, split_id: str) -> str:
+    """The key of a balance under which a split's charges of one window are held.
+
+    >>> held_under("2026-Q3", "a"), held_under("", "a")
+    ('2026-Q3/a', 'a')
+    """
+    if not split_id or "/" in split_id:
+        raise LedgerError(f"split_id {split_id!r} is not accepted: some text without '/'")
+    return f"{window}/{split_id}" if window_name(window) else split_id
 
 
-def total(balance: Splits) -> int:
-    """The worst any one person has been charged: per split the worse branch, added over splits.
+def windows_of(balance: Splits) -> set[str]:
+    """The windows in which something is or was held."""
+    return {_apart(key)[0] for key in balance}
 
-    >>> total({"a": {"train": 5, "holdout": 3}, "b": {"train": 1, "holdout": 2}})
+
+def in_window(balance: Splits, window: str) -> Splits:
+    """What is held in one window, by split.
+
+    >>> in_window({"2026-Q3/a": {"train": 5, "holdout": 3}, "a": {"train": 1, "holdout": 2}}, "2026-Q3")
+    {'a': {'train': 5, 'holdout': 3}}
+    """
+    held = ((_apart(key), branches) for key, branches in balance.items())
+    return {split_id: branches for (there, split_id), branches in held if there == window}
+
+
+def plus(balance: Splits, key: str, charges: Iterable[Charge]) -> Splits:
+    """``balance`` with ``charges`` added under ``key``, see :func:`held_under`; the argument stays as it is."""
+    return _moved(balance, key, charges, 1)
+
+
+def minus(balance: Splits, key: str, charges: Iterable[Charge]) -> Splits:
+    """``balance`` with ``charges`` taken away under ``key``; the argument stays as it is."""
+    return _moved(balance, key, charges, -1)
+
+
+def total(balance: Splits, window: str = "") -> int:
+    """The worst any one person has been charged in a window: per split the worse branch, added over splits.
+
+    >>> total({"a": {"train": 5, "holdout": 3}, "b": {"train": 1, "holdout": 2}, "2026-Q3/a": {"train": 9}})
     7
     """
-    return sum(max(branches.values()) for branches in balance.values())
+    return sum(max(branches.values()) for branches in in_window(balance, window).values())
+
+
+def budget_name(policy: str, window: str) -> str:
+    """What a text calls the budget of a window.
+
+    >>> budget_name("patients", "2026-Q3"), budget_name("patients", "")
+    ("policy 'patients', window '2026-Q3',", "policy 'patients'")
+    """
+    return f"policy {policy!r}, window {window!r}," if window else f"policy {policy!r}"
 
 
 def refusal(policy: str, balance: Balance, asked: int, purpose: str) -> str:
@@ -116,17 +170,22 @@ def refusal(policy: str, balance: Balance, asked: int, purpose: str) -> str:
         return f"{hundredths // 100}.{hundredths % 100:02d} %"
 
     return (
-        f"policy {policy!r} does not admit {purpose}. In percent of the policy's budget: total capacity 100 "
-        f"%, spent {up(balance.spent)}, reserved {up(balance.reserved)}, asked {up(asked)}, left "
-        f"{down(balance.left)}. What was spent never comes back; what is reserved comes back only for "
+        f"{budget_name(policy, balance.window)} does not admit {purpose}. In percent of the policy's "
+        f"budget: total capacity 100 %, spent {up(balance.spent)}, reserved {up(balance.reserved)}, asked {up(asked)}, "
+        f"left {down(balance.left)}. What was spent never comes back; what is reserved comes back only for "
         "mechanisms that have not started when their run is settled. Lower the release's epsilon in the "
         "share contract, or wait until runs that hold a reservation are settled."
     )
 
 
-def _moved(balance: Splits, split_id: str, charges: Iterable[Charge], sign: int) -> Splits:
-    moved = {split: dict(branches) for split, branches in balance.items()}
-    branches = moved.setdefault(split_id, dict.fromkeys(BRANCHES, 0))
+def _apart(key: str) -> tuple[str, str]:
+    window, _, split_id = key.rpartition("/")
+    return window, split_id
+
+
+def _moved(balance: Splits, key: str, charges: Iterable[Charge], sign: int) -> Splits:
+    moved = {held: dict(branches) for held, branches in balance.items()}
+    branches = moved.setdefault(key, dict.fromkeys(BRANCHES, 0))
     for charge in charges:
         for branch in charge.branches:
             branches[branch] += sign * charge.cost

@@ -13,7 +13,7 @@ from typing import Any
 
 from synth.errors import TamperedArtifact
 from synth.ledger import entries as keys
-from synth.ledger.balance import Balance, Charge, minus, plus, total
+from synth.ledger.balance import Balance, Charge, held_under, in_window, minus, plus, total
 from synth.ledger.entries import Entry, Splits, canonical_json
 
 
@@ -32,6 +32,7 @@ class RunSummary:
     state: str
     plan_digest: str
     split_id: str
+    window: str
     cost_train: int
     cost_holdout: int
     details: Mapping[str, Any]
@@ -42,12 +43,17 @@ class RunSummary:
 class _Run:
     reservation: Entry
     split_id: str
+    window: str
     charges: dict[str, Charge]
     held: Splits = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
     freed: set[str] = field(default_factory=set)
     settled: bool = False
     published: Mapping[str, Any] | None = None
+
+    @property
+    def key(self) -> str:
+        return held_under(self.window, self.split_id)
 
 
 @dataclass
@@ -83,7 +89,7 @@ class Replay:
         elif entry.kind == "reserve":
             _require(entry.key == keys.reserve_key(entry.run) and entry.run not in self.runs)
             charges = {charge["mechanism"]: Charge.from_json(charge) for charge in payload["charges"]}
-            run = _Run(entry, payload["split_id"], charges)
+            run = _Run(entry, payload["split_id"], payload.get("window", ""), charges)
             self.runs[entry.run] = run
             self._add(run, charges.values())
         elif entry.kind in ("start", "free"):
@@ -99,16 +105,16 @@ class Replay:
                 self.runs[entry.run].settled = True
             if entry.run in self.runs and entry.kind == "published":
                 self.runs[entry.run].published = payload
-        _require(total(self.held) <= self.capacity)
 
-    def balance(self) -> Balance:
-        spent, both = total(self.spent), total(self.held)
+    def balance(self, window: str = "") -> Balance:
+        spent, both = total(self.spent, window), total(self.held, window)
         return Balance(
             capacity=self.capacity,
             spent=spent,
             reserved=both - spent,
             left=self.capacity - both,
-            by_split={split_id: dict(branches) for split_id, branches in self.held.items()},
+            by_split={split_id: dict(branches) for split_id, branches in in_window(self.held, window).items()},
+            window=window,
         )
 
     def summaries(self) -> list[RunSummary]:
@@ -122,19 +128,20 @@ class Replay:
         if entry.kind == "free":
             _require(attempt == 1)
             run.freed.add(mechanism)
-            self.held = minus(self.held, run.split_id, [charge])
-            run.held = minus(run.held, run.split_id, [charge])
+            self.held = minus(self.held, run.key, [charge])
+            run.held = minus(run.held, run.key, [charge])
             return
         _require(attempt <= run.reservation.payload["max_attempts"])
         run.attempts[mechanism] = attempt
-        self.spent = plus(self.spent, run.split_id, [charge])
+        self.spent = plus(self.spent, run.key, [charge])
         if attempt > 1:
             self._add(run, [charge])
 
     def _add(self, run: _Run, charges: Iterable[Charge]) -> None:
         charges = list(charges)
-        self.held = plus(self.held, run.split_id, charges)
-        run.held = plus(run.held, run.split_id, charges)
+        self.held = plus(self.held, run.key, charges)
+        run.held = plus(run.held, run.key, charges)
+        _require(total(self.held, run.window) <= self.capacity)
 
 
 def verify_chain(policy: str, history: list[Entry], anchors: Mapping[int, str]) -> None:
@@ -189,13 +196,14 @@ def _summary(name: str, run: _Run) -> RunSummary:
     else:
         state = "started" if run.attempts else "reserved"
     payload = run.reservation.payload
-    held = run.held[run.split_id]
+    held = run.held[run.key]
     return RunSummary(
         run=name,
         reserved_at=run.reservation.at,
         state=state,
         plan_digest=payload["plan_digest"],
         split_id=run.split_id,
+        window=run.window,
         cost_train=held["train"],
         cost_holdout=held["holdout"],
         details=payload["details"],

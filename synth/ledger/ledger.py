@@ -2,7 +2,8 @@
 
 Guarantees, with any number of threads, processes and hosts on one database:
 
-- a policy's total never passes its capacity: admission and the entry that spends are one serial transaction;
+- a policy's total, in each window, never passes its capacity: admission and the entry that spends are one serial
+  transaction;
 - a mechanism starts only on budget that was reserved before, for exactly the plan that was reserved;
 - every attempt that started stays charged, and one that was freed can never start;
 - the same request, repeated, is recorded once.
@@ -21,7 +22,7 @@ from typing import Any
 from synth.errors import LedgerError, PolicyError
 from synth.ledger import entries as keys
 from synth.ledger import spending
-from synth.ledger.balance import Balance, Charge
+from synth.ledger.balance import Balance, Charge, window_name, windows_of
 from synth.ledger.chain import Chain, registrations
 from synth.ledger.database import REGISTRATION_LOCK, Database
 from synth.ledger.entries import Entry, canonical_json
@@ -122,13 +123,15 @@ class Ledger:
         max_attempts: int,
         charges: Sequence[Charge],
         details: Mapping[str, Any],
+        window: str = "",
     ) -> Entry:
         """Reserve one attempt of every mechanism of a plan, before anything reads private rows.
 
+        :param window: where the policy gives a fresh total per window: the one whose total this is taken from.
         :raises BudgetExceeded: the policy's total would pass its capacity.
         :raises PlanChanged: the run has reserved another plan.
         """
-        payload = reservation_payload(plan_digest, split_id, max_attempts, charges, details)
+        payload = reservation_payload(plan_digest, split_id, max_attempts, charges, details, window)
         with self._writing(policy) as chain:
             return spending.reserve(chain, run, payload)
 
@@ -206,9 +209,15 @@ class Ledger:
     def runs(self, policy: str) -> list[RunSummary]:
         return Replay.of(self.entries(policy)).summaries()
 
-    def balance(self, policy: str) -> Balance:
+    def balance(self, policy: str, window: str = "") -> Balance:
+        """Where the policy stands in a window; what was charged in another one does not count."""
         with self._reading(policy) as chain:
-            return Replay.of(chain.history()).balance()
+            return Replay.of(chain.history()).balance(window_name(window))
+
+    def windows(self, policy: str) -> list[str]:
+        """The windows in which something was ever reserved, sorted; ``""`` stands for no window."""
+        with self._reading(policy) as chain:
+            return sorted(windows_of(chain.last().balance))
 
     def verify(self, policy: str, *, anchors: Mapping[int, str] | None = None) -> Entry:
         """Recompute the policy's chain and balances from its entries.

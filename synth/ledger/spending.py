@@ -19,7 +19,7 @@ from synth.errors import (
     ReservationReleased,
 )
 from synth.ledger import entries as keys
-from synth.ledger.balance import Charge, checked_charges, minus, plus, refusal, total
+from synth.ledger.balance import Charge, checked_charges, held_under, minus, plus, refusal, total
 from synth.ledger.chain import Chain
 from synth.ledger.entries import Entry, Splits, canonical_json
 from synth.ledger.history import Replay
@@ -28,20 +28,27 @@ MOST_ATTEMPTS = 100
 
 
 def reservation_payload(
-    plan_digest: str, split_id: str, max_attempts: int, charges: Sequence[Charge], details: Mapping[str, Any]
+    plan_digest: str,
+    split_id: str,
+    max_attempts: int,
+    charges: Sequence[Charge],
+    details: Mapping[str, Any],
+    window: str,
 ) -> dict[str, Any]:
-    """The payload of a reservation, if it is acceptable."""
+    """The payload of a reservation, if it is acceptable. Without a window it does not mention one."""
     if type(max_attempts) is not int or not 1 <= max_attempts <= MOST_ATTEMPTS:
         raise LedgerError(f"max_attempts {max_attempts!r} is not accepted: a whole number from 1 to {MOST_ATTEMPTS}")
     if not plan_digest or not split_id:
         raise LedgerError("a reservation needs a plan_digest and a split_id, neither of them empty")
-    return {
+    held_under(window, split_id)
+    payload = {
         "plan_digest": plan_digest,
         "split_id": split_id,
         "max_attempts": max_attempts,
         "charges": [charge.as_json() for charge in checked_charges(charges)],
         "details": dict(details),
     }
+    return payload | {"window": window} if window else payload
 
 
 def reserve(chain: Chain, run: str, payload: dict[str, Any]) -> Entry:
@@ -49,16 +56,17 @@ def reserve(chain: Chain, run: str, payload: dict[str, Any]) -> Entry:
     reserved = chain.find(keys.reserve_key(run))
     if reserved is not None:
         _require_plan(reserved, payload["plan_digest"])
-        for name in ("split_id", "max_attempts", "charges"):
-            if canonical_json(reserved.payload[name]) != canonical_json(payload[name]):
+        recorded = reserved.payload
+        for name in ("split_id", "max_attempts", "charges", "window"):
+            if canonical_json(recorded.get(name)) != canonical_json(payload.get(name)):
                 raise PlanChanged(
                     f"run {run!r}: {name} differs from what was reserved under the same plan digest; "
                     "the digest has to cover it"
                 )
         return reserved
     before = _held(chain)
-    after = plus(before, payload["split_id"], charges_of(payload))
-    _admit(chain, before, after, f"run {run!r}")
+    after = plus(before, _key(payload), charges_of(payload))
+    _admit(chain, before, after, window_of(payload), f"run {run!r}")
     return chain.append("reserve", keys.reserve_key(run), run, payload, after)
 
 
@@ -92,8 +100,9 @@ def begin(chain: Chain, run: str, mechanism: str, plan_digest: str) -> int:
     before = _held(chain)
     after = before
     if attempt > 1:
-        after = plus(before, reserved.payload["split_id"], [charge])
-        _admit(chain, before, after, f"attempt {attempt} of mechanism {mechanism!r} in run {run!r}")
+        purpose = f"attempt {attempt} of mechanism {mechanism!r} in run {run!r}"
+        after = plus(before, _key(reserved.payload), [charge])
+        _admit(chain, before, after, window_of(reserved.payload), purpose)
     payload = {"mechanism": mechanism, "attempt": attempt, "plan_digest": plan_digest}
     chain.append("start", keys.begin_key(run, mechanism, attempt), run, payload, after)
     return attempt
@@ -122,7 +131,7 @@ def settle(chain: Chain, run: str) -> list[str]:
     for charge in charges:
         key = keys.begin_key(run, charge.mechanism, 1)
         if key not in begun:
-            after = minus(_held(chain), reserved.payload["split_id"], [charge])
+            after = minus(_held(chain), _key(reserved.payload), [charge])
             chain.append("free", key, run, {"mechanism": charge.mechanism, "attempt": 1}, after)
         if key not in begun or begun[key].kind == "free":
             freed.append(charge.mechanism)
@@ -134,15 +143,25 @@ def charges_of(payload: Mapping[str, Any]) -> list[Charge]:
     return [Charge.from_json(charge) for charge in payload["charges"]]
 
 
+def window_of(payload: Mapping[str, Any]) -> str:
+    """The window of a reservation's payload."""
+    window: str = payload.get("window", "")
+    return window
+
+
+def _key(payload: Mapping[str, Any]) -> str:
+    return held_under(window_of(payload), payload["split_id"])
+
+
 def _held(chain: Chain) -> Splits:
     return chain.last().balance
 
 
-def _admit(chain: Chain, before: Splits, after: Splits, purpose: str) -> None:
+def _admit(chain: Chain, before: Splits, after: Splits, window: str, purpose: str) -> None:
     capacity: int = chain.policy_entry().payload["capacity"]
-    if total(after) > capacity:
-        balance = Replay.of(chain.history()).balance()
-        raise BudgetExceeded(refusal(chain.policy, balance, total(after) - total(before), purpose))
+    if total(after, window) > capacity:
+        balance = Replay.of(chain.history()).balance(window)
+        raise BudgetExceeded(refusal(chain.policy, balance, total(after, window) - total(before, window), purpose))
 
 
 def _require_plan(reserved: Entry, plan_digest: str) -> None:

@@ -18,11 +18,13 @@ RUNS = st.sampled_from(["one", "two", "three", "four"])
 MECHANISMS = st.sampled_from(["a", "b", "c"])
 BRANCHES = st.sampled_from([("train",), ("holdout",), ("train", "holdout")])
 COSTS = st.integers(1, 12)
+WINDOWS = ("", "2026-Q3", "2026-Q4")
 
 
 @dataclass
 class NaiveRun:
     split: str
+    window: str
     charges: dict[str, Charge]
     started: dict[str, int] = field(default_factory=dict)
     freed: set[str] = field(default_factory=set)
@@ -38,9 +40,11 @@ class Spending(RuleBasedStateMachine):
         officer.register(self.policy, {"sources": [f"s3://{number}"]}, CAPACITY, "officer")
         self.runs: dict[str, NaiveRun] = {}
 
-    def total(self, started_only: bool = False, extra: NaiveRun | None = None) -> int:
+    def total(self, window: str, started_only: bool = False, extra: NaiveRun | None = None) -> int:
         units: dict[tuple[str, str], int] = {}
         for run in [*self.runs.values(), *([extra] if extra else [])]:
+            if run.window != window:
+                continue
             for name, charge in run.charges.items():
                 times = run.started.get(name, 0)
                 if not times and not started_only and name not in run.freed:
@@ -53,13 +57,14 @@ class Spending(RuleBasedStateMachine):
     @rule(
         name=RUNS,
         split=st.sampled_from(["s", "t"]),
+        window=st.sampled_from(WINDOWS),
         shapes=st.dictionaries(MECHANISMS, st.tuples(BRANCHES, COSTS), min_size=1),
     )
-    def reserve(self, name: str, split: str, shapes: dict[str, tuple[tuple[str, ...], int]]) -> None:
+    def reserve(self, name: str, split: str, window: str, shapes: dict[str, tuple[tuple[str, ...], int]]) -> None:
         if name in self.runs:
             return
-        run = NaiveRun(split, {m: Charge(m, branches, cost) for m, (branches, cost) in shapes.items()})
-        fits = self.total(extra=run) <= CAPACITY
+        run = NaiveRun(split, window, {m: Charge(m, branches, cost) for m, (branches, cost) in shapes.items()})
+        fits = self.total(window, extra=run) <= CAPACITY
         try:
             self.ledger.reserve(
                 self.policy,
@@ -69,6 +74,7 @@ class Spending(RuleBasedStateMachine):
                 max_attempts=MAX_ATTEMPTS,
                 charges=list(run.charges.values()),
                 details={},
+                window=window,
             )
         except BudgetExceeded:
             assert not fits
@@ -94,7 +100,7 @@ class Spending(RuleBasedStateMachine):
         except BudgetExceeded:
             assert run is not None
             run.started[mechanism] += 1
-            assert self.total() > CAPACITY
+            assert self.total(run.window) > CAPACITY
             run.started[mechanism] -= 1
         else:
             assert run is not None
@@ -126,11 +132,15 @@ class Spending(RuleBasedStateMachine):
     @invariant()
     def the_carried_balance_equals_recomputation(self) -> None:
         last = self.ledger.verify(self.policy)
-        carried = sum(max(branches.values()) for branches in last.balance.values())
-        balance = self.ledger.balance(self.policy)
-        assert carried == balance.total == self.total() <= CAPACITY
-        assert balance.spent == self.total(started_only=True)
-        assert balance.left == CAPACITY - carried
+        assert self.ledger.windows(self.policy) == sorted({run.window for run in self.runs.values()})
+        for window in WINDOWS:
+            prefix = f"{window}/" if window else ""
+            held = {split: last.balance.get(f"{prefix}{split}", {"": 0}) for split in ("s", "t")}
+            carried = sum(max(branches.values()) for branches in held.values())
+            balance = self.ledger.balance(self.policy, window)
+            assert carried == balance.total == self.total(window) <= CAPACITY
+            assert balance.spent == self.total(window, started_only=True)
+            assert balance.left == CAPACITY - carried
 
     def teardown(self) -> None:
         self.ledger.close()
