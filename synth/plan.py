@@ -228,9 +228,10 @@ def make_plan(
         if pace is not None and not pace.allows([m.event for m in mechanisms]):
             mechanisms = _paced(sized, log_rho, pace)
     except ValueError:
+        paced = " at the pace of the policy's horizon" if pace else ""
         raise ContractError(
-            f"privacy.epsilon={target:g} with delta={delta:g}, or what the policy's horizon leaves of it, cannot be "
-            "met by method.options as given: raise epsilon, or lower the number of steps or the batch size"
+            f"privacy.epsilon={target:g} with delta={delta:g} cannot be met{paced} by method.options as given: "
+            "raise epsilon, or lower the number of steps or the batch size"
         ) from None
     mechanisms += _size_gate(mechanisms, gate, target, pace)
     branch = {name: [m.event for m in mechanisms if name in m.branches] for name in (TRAIN, HOLDOUT)}

@@ -138,16 +138,16 @@ def test_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def planned_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A plan follows from public facts alone, so tests with the same contract share one and save its seconds."""
 
-    def planned(contract: Contract, holdout_fraction: float) -> ReleasePlan:
-        key = (contract.digest(), holdout_fraction)
+    def planned(contract: Contract, holdout_fraction: float, **paced: Any) -> ReleasePlan:
+        key = (contract.digest(), holdout_fraction, repr(paced))
         if key not in _PLANS:
-            _PLANS[key] = plan_release(contract, holdout_fraction)
+            _PLANS[key] = plan_release(contract, holdout_fraction, **paced)
         return _PLANS[key]
 
     monkeypatch.setattr("synth.steps.plan_release", planned)
 
 
-_PLANS: dict[tuple[str, float], ReleasePlan] = {}
+_PLANS: dict[tuple[str, float, str], ReleasePlan] = {}
 
 
 @pytest.fixture(scope="session")

@@ -20,9 +20,11 @@ from synth import dpsgd
 from synth.dpsgd import SecureDPOptimizer, TrainingSettings, train
 from synth.events import PoissonGaussian
 from synth.randomness import standard_normal
+from synth.records import Ownership
 from tests.chance import ALPHA, histogram_p, normal_scale_p, rate_p
+from tests.sealed import own_units
 
-SETTINGS = TrainingSettings(clipping_norm=0.7, expected_batch=50.0, learning_rate=0.01)
+SETTINGS = TrainingSettings(clipping_norm=0.7, expected_batch=50.0, learning_rate=0.01, steps=1)
 Patch = Callable[[pytest.MonkeyPatch], None]
 
 
@@ -64,6 +66,10 @@ def random_rows(count: int, width: int) -> Rows:
     return Rows(generator.normal(size=(count, width)) * 3, generator.integers(0, 2, count))
 
 
+def each_alone(rows: int) -> Ownership:
+    return Ownership(own_units(rows))
+
+
 def linear(width: int, classes: int = 2) -> nn.Sequential:
     layer = nn.Linear(width, classes)
     nn.init.zeros_(layer.weight)
@@ -73,7 +79,7 @@ def linear(width: int, classes: int = 2) -> nn.Sequential:
 
 def run(rows: Rows, event: PoissonGaussian, settings: TrainingSettings = SETTINGS) -> list[npt.NDArray[np.float64]]:
     with gradients() as seen:
-        train(linear(rows.features.shape[1]), len(rows), rows, event, settings)
+        train(linear(rows.features.shape[1]), each_alone(len(rows)), rows, event, replace(settings, steps=event.steps))
     return seen
 
 
@@ -306,13 +312,19 @@ def test_empty_batches_take_their_noise_and_go_on() -> None:
 def test_layers_that_mix_rows_are_refused(layer: nn.Module, mode: bool) -> None:
     rows = random_rows(5, 4)
     with pytest.raises(ValueError, match="per-row gradients do not allow"):
-        train(nn.Sequential(layer, nn.Linear(4, 2)).train(mode), 5, rows, PoissonGaussian(1.0, 0.5, 1), SETTINGS)
+        train(
+            nn.Sequential(layer, nn.Linear(4, 2)).train(mode),
+            each_alone(5),
+            rows,
+            PoissonGaussian(1.0, 0.5, 1),
+            SETTINGS,
+        )
     assert rows.asked == []
 
 
 def test_a_model_that_was_evaluated_before_can_be_trained() -> None:
     rows = random_rows(5, 4)
-    train(linear(4).eval(), 5, rows, PoissonGaussian(1.0, 0.5, 1), SETTINGS)
+    train(linear(4).eval(), each_alone(5), rows, PoissonGaussian(1.0, 0.5, 1), SETTINGS)
     assert len(rows.asked) == 1
 
 
@@ -324,7 +336,14 @@ def test_what_is_returned_is_the_average_of_the_weights() -> None:
     def remember(task: str, done: int, total: int) -> None:
         history.append({name: value.clone() for name, value in model.state_dict().items()})
 
-    averaged = train(model, 40, rows, PoissonGaussian(1.0, 0.5, steps), replace(SETTINGS, averaging=0.9), remember)
+    averaged = train(
+        model,
+        each_alone(40),
+        rows,
+        PoissonGaussian(1.0, 0.5, steps),
+        replace(SETTINGS, averaging=0.9, steps=steps),
+        remember,
+    )
     for name, value in averaged.items():
         expected = history[0][name]
         for step, weights in enumerate(history[1:]):
@@ -336,7 +355,14 @@ def test_what_is_returned_is_the_average_of_the_weights() -> None:
 
 def test_progress_is_public_steps_done_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     told = []
-    train(linear(3), 40, random_rows(40, 3), PoissonGaussian(1.0, 0.5, 3), SETTINGS, lambda *args: told.append(args))
+    train(
+        linear(3),
+        each_alone(40),
+        random_rows(40, 3),
+        PoissonGaussian(1.0, 0.5, 3),
+        replace(SETTINGS, steps=3),
+        lambda *args: told.append(args),
+    )
     assert told == [("train", 1, 3), ("train", 2, 3), ("train", 3, 3)]
     assert capfd.readouterr() == ("", "")
 
@@ -347,6 +373,6 @@ def test_it_learns() -> None:
     rows = Rows(features, (features[:, 0] > 0).astype(int))
     settings = TrainingSettings(clipping_norm=1.0, expected_batch=200.0, learning_rate=0.1)
     model = linear(3)
-    model.load_state_dict(train(model, 2000, rows, PoissonGaussian(1.0, 0.1, 60), settings))
+    model.load_state_dict(train(model, each_alone(2000), rows, PoissonGaussian(1.0, 0.1, 60), settings))
     right = (model(rows.features).argmax(dim=1) == rows.labels).float().mean()
     assert float(right) > 0.9

@@ -123,7 +123,6 @@ def test_an_empty_branch_is_counted_with_noise() -> None:
     "release",
     [
         lambda: noisy_histogram(CODES[:, 0], 3, DiscreteGaussian(1.0, 1, 2)),
-        lambda: noisy_histogram(CODES[:, 0], 3, DiscreteGaussian(1.0, 2)),
         lambda: noisy_marginals(CODES, [3, 2], DiscreteGaussian(1.0)),
         lambda: noisy_marginals(CODES, [3, 2], DiscreteGaussian(1.0, 1, 3)),
         lambda: noisy_counts(np.zeros((3, 4), bool), DiscreteGaussian(1.0, 1, 3)),

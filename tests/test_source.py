@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 
 from synth import source
 from synth.errors import ContractError, SourceUnavailable
+from synth.records import HOLDOUT, TRAIN
 from synth.schema import Schema
-from synth.source import Snapshot, check_columns, holdout_mask, one_row_per_unit, read_snapshot
+from synth.source import Snapshot, check_columns, holdout_mask, read_snapshot, rows_kept
 from tests.chance import ALPHA, rate_p
 from tests.example_contract import contract
+from tests.sealed import TOKEN
 
 KEY = b"k" * 32
 HEADER = ["person", "age", "city", "ill"]
@@ -64,7 +66,7 @@ def snapshot(rows: list[Row], *, by_row: bool = False, as_csv: bool = False) -> 
 def branches(taken: Snapshot) -> Counter:
     """Rows of both branches with how often they occur."""
     rows: Counter = Counter()
-    for branch, frame in (("train", taken.train), ("holdout", taken.holdout)):
+    for branch, frame in ((name, taken.records(name).parsed) for name in (TRAIN, HOLDOUT)):
         for row in frame.itertuples(index=False):
             rows[branch, *(None if pd.isna(cell) else cell for cell in row)] += 1
     return rows
@@ -175,8 +177,8 @@ def keeps_the_first(units: Any) -> Any:
 @pytest.mark.statistical
 def test_the_kept_row_is_chosen_uniformly() -> None:
     """Fails once in 500,000 runs."""
-    check_kept_uniformly(one_row_per_unit)
-    check_kept_whatever_the_order(one_row_per_unit)
+    check_kept_uniformly(lambda units: rows_kept(units, 1))
+    check_kept_whatever_the_order(lambda units: rows_kept(units, 1))
 
 
 def test_keeping_the_first_row_is_caught() -> None:
@@ -264,13 +266,14 @@ def test_quoted_cells_other_delimiters_and_column_orders_are_read(tmp_path: Path
 @pytest.mark.parametrize("by_row", [False, True], ids=["people", "rows"])
 def test_a_table_without_rows_has_empty_branches(as_csv: bool, by_row: bool) -> None:
     taken = snapshot([], as_csv=as_csv, by_row=by_row)
-    assert len(taken.train) == len(taken.holdout) == len(taken.everyone()) == 0
-    assert list(taken.everyone().columns) == ["age", "city", "ill"]
+    assert len(taken.records(TRAIN).parsed) == len(taken.records(HOLDOUT).parsed) == len(taken.frame) == 0
+    assert list(taken.frame.columns) == ["age", "city", "ill"]
 
 
 def test_everyone_is_both_branches() -> None:
     taken = snapshot(TABLE)
-    assert len(taken.everyone()) == len(taken.train) + len(taken.holdout) == 60
+    everyone = taken.sealed(TRAIN, HOLDOUT).open(TOKEN).parsed
+    assert len(everyone) == len(taken.records(TRAIN).parsed) + len(taken.records(HOLDOUT).parsed) == 60
 
 
 def test_a_missing_or_ambiguous_column_is_found_without_a_look_at_rows(tmp_path: Path) -> None:

@@ -19,10 +19,12 @@ from synth.contract.row_expectations import ROW_EXPECTATIONS
 from synth.errors import ContractError
 from synth.events import DiscreteGaussian
 from synth.mechanisms import noisy_integers
+from synth.records import Records
 from synth.schema import Schema
 from synth.validation import check_expectations, judge, measure
 from tests.chance import ALPHA, rate_p
 from tests.example_contract import contract
+from tests.sealed import own_units
 
 GENERATOR = np.random.default_rng(9)
 ROWS = 60
@@ -134,10 +136,10 @@ def test_tables_of_nobody_and_of_nothing_but_null_are_judged(rows: int) -> None:
 def test_the_counts_are_units_and_violations(monkeypatch: pytest.MonkeyPatch, masks: Any) -> None:
     monkeypatch.setattr("synth.mechanisms.noisy_integers", lambda values, sigma: np.asarray(values))
     chosen = with_expectations(*[(kind, kwargs) for kind, kwargs, _ in BY_HAND])
-    counts = measure(FRAME, chosen, DiscreteGaussian(1.0, 1, 1 + len(BY_HAND)))
+    counts = measure(Records(FRAME, own_units(len(FRAME))), chosen, DiscreteGaussian(1.0, 1, 1 + len(BY_HAND)))
     assert counts.tolist() == [ROWS, *masks.sum(axis=0)]
     with pytest.raises(ValueError, match="compositions"):
-        measure(FRAME, chosen, DiscreteGaussian(1.0, 1, len(BY_HAND)))
+        measure(Records(FRAME, own_units(len(FRAME))), chosen, DiscreteGaussian(1.0, 1, len(BY_HAND)))
 
 
 @pytest.mark.parametrize(

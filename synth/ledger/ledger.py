@@ -219,6 +219,11 @@ class Ledger:
         with self._reading(policy) as chain:
             return sorted(windows_of(chain.last().balance))
 
+    def head(self, policy: str) -> Entry:
+        """The last entry, whose sequence and digest are worth noting elsewhere."""
+        with self._reading(policy) as chain:
+            return chain.last()
+
     def verify(self, policy: str, *, anchors: Mapping[int, str] | None = None) -> Entry:
         """Recompute the policy's chain and balances from its entries.
 

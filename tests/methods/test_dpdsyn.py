@@ -32,6 +32,7 @@ from synth.progress import silent
 from synth.schema import Codes, Schema
 from tests.chance import ALPHA, rate_p
 from tests.example_contract import contract, planned
+from tests.sealed import sealed_codes, uncharged
 
 MULTICLASS = {"task": {"target": "tier", "kind": "multiclass"}}
 ARGMAX = {"privacy.epsilon": 0.5, "method.options.labels": "argmax"}
@@ -59,7 +60,7 @@ def fit(
     schema = Schema.from_contract(chosen)
     codes = private_codes(schema, rows)
     plan = plan or planned(changes)
-    model = Dpdsyn().fit(codes, chosen, schema, plan, lambda name, compute: dict(compute()), silent)
+    model = Dpdsyn().fit(sealed_codes(codes), chosen, schema, plan, uncharged, silent)
     return model, chosen, schema, codes
 
 
@@ -189,13 +190,13 @@ def test_mechanisms_run_through_the_door_in_the_order_of_the_plan() -> None:
     committed: dict[str, Any] = {}
 
     def first(name: str, compute: Any) -> Any:
-        committed[name] = dict(compute())
+        committed[name] = uncharged(name, compute)
         return committed[name]
 
-    model = Dpdsyn().fit(private_codes(schema, 400), chosen, schema, planned(), first, silent)
+    model = Dpdsyn().fit(sealed_codes(private_codes(schema, 400)), chosen, schema, planned(), first, silent)
     assert list(committed) == ["marginals", "label_model", "calibration"]
     nobody = np.zeros((0, len(schema.columns)), np.int32)
-    again = Dpdsyn().fit(nobody, chosen, schema, planned(), lambda name, _: committed[name], silent)
+    again = Dpdsyn().fit(sealed_codes(nobody), chosen, schema, planned(), lambda name, _: committed[name], silent)
     pd.testing.assert_frame_equal(drawn(again, 200), drawn(model, 200))
 
 

@@ -9,16 +9,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 
 from synth.events import DiscreteGaussian
+from synth.guard import Sealed, Spend
 from synth.plan import ReleasePlan
 from synth.quality import gate
 from synth.quality.learners import Constant, features, train_learners
 from synth.quality.results import Measurement
+from synth.records import HOLDOUT, Records
 from synth.schema import Codes, Schema
 from tests.chance import ALPHA, rate_p
 from tests.example_contract import contract, planned
+from tests.sealed import own_units, uncharged
 
 CONTRACT = contract({"quality": {"min_accuracy_gradient_boosting": 0.5, "max_pair_distance": 0.2}})
 SCHEMA = Schema.from_contract(CONTRACT)
@@ -53,6 +57,20 @@ def distributions(codes: Codes) -> list[npt.NDArray[np.float64]]:
     return [np.bincount(codes[:, i], minlength=c.size) / len(codes) for i, c in enumerate(SCHEMA.columns)]
 
 
+def parsed(codes: Codes) -> pd.DataFrame:
+    """Parsed rows that have these codes."""
+    columns = {}
+    for column, own in zip(SCHEMA.columns, codes.T, strict=True):
+        if column.is_numeric:
+            values = column.representatives
+        elif column.parses_to_float:
+            values = np.array([*map(float, column.categories), np.nan])
+        else:
+            values = np.array([*column.categories, None], dtype=object)
+        columns[column.name] = values[own]
+    return pd.DataFrame(columns)
+
+
 def with_sigma(plan: ReleasePlan, sigma: float) -> ReleasePlan:
     changed = [
         replace(m, event=replace(m.event, sigma=sigma)) if isinstance(m.event, DiscreteGaussian) else m
@@ -67,12 +85,11 @@ def measure(
     """Measurements, and what each mechanism released; ``outcomes`` stands for one that was released before."""
     released: dict[str, npt.NDArray[np.int64]] = {}
 
-    def once(name: str, compute: Callable[[], Counts]) -> Any:
-        result = dict(compute())
+    def once(name: str, compute: Callable[[Spend], Counts]) -> Any:
+        result = uncharged(name, compute)
         (released[name],) = result.values()
         return {"counts": outcomes} if name == "gate_outcomes" and outcomes is not None else result
 
-    features = np.column_stack([c.representatives[holdout[:, i]] for i, c in enumerate(SCHEMA.features)])
     measurements, _ = gate.measure(
         contract=CONTRACT,
         schema=SCHEMA,
@@ -80,8 +97,7 @@ def measure(
         once=once,
         learners=LEARNERS,
         label_model=lambda codes: codes[:, 1] % 2,
-        holdout_features=features,
-        holdout_codes=holdout,
+        holdout=Sealed(Records(parsed(holdout), own_units(len(holdout))), (HOLDOUT,)),
         synthetic_codes=synthetic,
         distributions=distributions(synthetic),
     )
