@@ -1,22 +1,29 @@
 """One policy's chain inside one transaction: look up, append.
 
-Each lookup reads a bounded number of rows by index, however long the history is, and an entry that does not
-carry its own digest is refused before anything is decided on it. `append` must run under the policy's lock.
+Each lookup but the count of `Chain.admitted` reads a bounded number of rows by index, however long the history is, and
+an entry that does not carry its own digest is refused before anything is decided on it. `append` must run under the
+policy's lock.
 """
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, insert, select
+from sqlalchemy import Connection, Select, func, insert, not_, or_, select
 
 from synth.errors import PolicyError, TamperedArtifact
 from synth.ledger.entries import Entry, Splits, canonical_json, policy_name
 from synth.ledger.models import entries as table
 from synth.ledger.models import policies
+
+# The keys of a payload are sorted, so that of a reservation ends with its window, after the split.
+_WINDOW_AT_THE_END = re.compile(r'","window":"([^"]*)"\}$')
+_TAIL = 64
 
 _COLUMNS = [column for column in table.columns if column.name != "id"]
 
@@ -61,6 +68,26 @@ class Chain:
     def find_all(self, keys: Sequence[str]) -> dict[str, Entry]:
         """The entries under ``keys``, by key."""
         return {entry.key: entry for entry in self._read(self._mine().where(table.c.key.in_(keys)))}
+
+    def admitted(self) -> dict[str, int]:
+        """How many runs reserved budget and did not get all of it back, by window.
+
+        Settling frees whatever has not started at once: a run with something freed and nothing started got back all.
+        """
+        reserved = table.alias()
+        runs = select(table.c.id).where(table.c.policy == self.policy, table.c.run == reserved.c.run)
+        freed, started = (runs.where(table.c.kind == kind).exists() for kind in ("free", "start"))
+        tail = func.substr(reserved.c.payload, func.length(reserved.c.payload) - (_TAIL - 1))
+        ends = (
+            select(tail.label("tail"))
+            .where(reserved.c.policy == self.policy, reserved.c.kind == "reserve", or_(not_(freed), started))
+            .subquery()
+        )
+        counts: Counter[str] = Counter()
+        for end, number in self.connection.execute(select(ends.c.tail, func.count()).group_by(ends.c.tail)):
+            found = _WINDOW_AT_THE_END.search(end)
+            counts[found[1] if found else ""] += number
+        return counts
 
     def append(self, kind: str, key: str, run: str, payload: dict[str, Any], balance: Splits | None = None) -> Entry:
         """Insert the next entry; without ``balance`` the last entry's is carried on."""

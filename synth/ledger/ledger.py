@@ -2,8 +2,8 @@
 
 Guarantees, with any number of threads, processes and hosts on one database:
 
-- a policy's total, in each window, never passes its capacity: admission and the entry that spends are one serial
-  transaction;
+- a policy's total, in each window, never passes its capacity, and no more releases are admitted than it plans:
+  admission and the entry that spends are one serial transaction;
 - a mechanism starts only on budget that was reserved before, for exactly the plan that was reserved;
 - every attempt that started stays charged, and one that was freed can never start;
 - the same request, repeated, is recorded once.
@@ -21,7 +21,7 @@ from typing import Any
 
 from synth.errors import LedgerError, PolicyError
 from synth.ledger import entries as keys
-from synth.ledger import spending
+from synth.ledger import pacing, spending
 from synth.ledger.balance import Balance, Charge, window_name, windows_of
 from synth.ledger.chain import Chain, registrations
 from synth.ledger.database import REGISTRATION_LOCK, Database
@@ -124,16 +124,28 @@ class Ledger:
         charges: Sequence[Charge],
         details: Mapping[str, Any],
         window: str = "",
+        horizon: int | None = None,
     ) -> Entry:
         """Reserve one attempt of every mechanism of a plan, before anything reads private rows.
 
         :param window: where the policy gives a fresh total per window: the one whose total this is taken from.
-        :raises BudgetExceeded: the policy's total would pass its capacity.
+        :param horizon: how many releases the policy plans, in each window.
+        :raises BudgetExceeded: the policy's total would pass its capacity, or as many releases as planned were
+            admitted.
         :raises PlanChanged: the run has reserved another plan.
         """
         payload = reservation_payload(plan_digest, split_id, max_attempts, charges, details, window)
         with self._writing(policy) as chain:
-            return spending.reserve(chain, run, payload)
+            return spending.reserve(chain, run, payload, horizon)
+
+    def pace(self, policy: str, horizon: int, window: str = "") -> int:
+        """How many nano-nats the next release may cost, so that the planned number of them fits what is left.
+
+        :param horizon: how many releases the policy plans, in each window.
+        :raises BudgetExceeded: as many were admitted.
+        """
+        with self._reading(policy) as chain:
+            return pacing.pace(chain, horizon, window)
 
     def begin(self, policy: str, run: str, mechanism: str, *, plan_digest: str) -> int:
         """Start an attempt of a reserved mechanism; it stays charged from here on, whatever becomes of it.

@@ -52,4 +52,5 @@ entries = Table(
     UniqueConstraint("policy", "key", name="entries_policy_key"),
     CheckConstraint("sequence > 1 AND kind <> 'policy' AND key <> 'policy'", name="entries_after_registration"),
     Index("entries_policy_run", "policy", "run"),
+    Index("entries_policy_kind_run", "policy", "kind", "run"),
 )

@@ -1,8 +1,8 @@
 """Spending inside one transaction: reserve, begin, commit, settle.
 
 Each function takes a `Chain` whose policy's lock is held, decides on a bounded number of entries (the
-reservation, the attempts of one mechanism, the last entry), and appends. The whole history is read only to
-word a refusal.
+reservation, the attempts of one mechanism, the last entry) and, under a horizon, on a count of runs, and appends. The
+whole history is read only to word a refusal.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from synth.ledger.balance import Charge, checked_charges, held_under, minus, plu
 from synth.ledger.chain import Chain
 from synth.ledger.entries import Entry, Splits, canonical_json
 from synth.ledger.history import Replay
+from synth.ledger.pacing import releases_left
 
 MOST_ATTEMPTS = 100
 
@@ -51,7 +52,7 @@ def reservation_payload(
     return payload | {"window": window} if window else payload
 
 
-def reserve(chain: Chain, run: str, payload: dict[str, Any]) -> Entry:
+def reserve(chain: Chain, run: str, payload: dict[str, Any], horizon: int | None) -> Entry:
     """See `Ledger.reserve`."""
     reserved = chain.find(keys.reserve_key(run))
     if reserved is not None:
@@ -64,6 +65,8 @@ def reserve(chain: Chain, run: str, payload: dict[str, Any]) -> Entry:
                     "the digest has to cover it"
                 )
         return reserved
+    if horizon is not None:
+        releases_left(chain, horizon, window_of(payload))
     before = _held(chain)
     after = plus(before, _key(payload), charges_of(payload))
     _admit(chain, before, after, window_of(payload), f"run {run!r}")
