@@ -122,6 +122,7 @@ def allocate(run: Run) -> Facts:
         max_attempts=plan.max_attempts,
         charges=charges,
         window=plan.window,
+        horizon=registered.policy.horizon,
         details={"dataset": run.contract.dataset.name, "plan": plan.document()},
     )
     record_request(run)

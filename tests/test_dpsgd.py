@@ -371,7 +371,7 @@ def test_it_learns() -> None:
     generator = np.random.default_rng(2)
     features = generator.normal(size=(2000, 3))
     rows = Rows(features, (features[:, 0] > 0).astype(int))
-    settings = TrainingSettings(clipping_norm=1.0, expected_batch=200.0, learning_rate=0.1)
+    settings = TrainingSettings(clipping_norm=1.0, expected_batch=200.0, learning_rate=0.1, steps=60)
     model = linear(3)
     model.load_state_dict(train(model, each_alone(2000), rows, PoissonGaussian(1.0, 0.1, 60), settings))
     right = (model(rows.features).argmax(dim=1) == rows.labels).float().mean()

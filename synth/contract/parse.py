@@ -35,7 +35,7 @@ _LATER: dict[str, tuple[str, ...]] = {
     "schema.*.type": LATER_COLUMN_TYPES,
 }
 _LATER_FIELDS = (
-    "task.targets", "privacy.window", "quality.subgroups", "constraints", "compute.device",
+    "task.targets", "quality.subgroups", "constraints", "compute.device",
     "publish.connection",
 )  # fmt: skip
 # What an unknown field is commonly meant to be.
@@ -240,8 +240,6 @@ def _fault(prefix: str, detail: Any) -> Fault:
         problem, shown = "; ".join(["unknown field", *filter(None, [_INSTEAD.get(path)])]), ""
         later = path in _LATER_FIELDS
     generic = re.sub(r"^schema\.[^.]+\.", "schema.*.", path)
-    if path == "privacy.max_records" and isinstance(given, int) and given > 1:
-        later = True
     if shown.strip("'") in _LATER.get(generic, ()):
         later = True
     if later:

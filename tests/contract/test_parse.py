@@ -139,8 +139,6 @@ def test_options_that_could_look_beyond_the_row_are_refused(option: str) -> None
         {"method.name": "aim"},
         {"method.options.structure": "mixture"},
         {"privacy.neighbouring": "replace_one"},
-        {"privacy.max_records": 3},
-        {"privacy.window": "30d"},
         {"source.format": "json"},
         {"task.kind": "regression"},
         {"task.targets": ["ill", "smoker"]},

@@ -28,6 +28,7 @@ from synth.release.facts import BudgetFacts, ReleaseFacts
 from synth.release.manifest import build_manifest, with_approval
 from synth.release.publish import publish_bundle
 from synth.schema import Schema
+from tests.sealed import sealed_codes, uncharged
 
 ODD = "<b>odd|one</b> $x$"  # markup, a table's bar and mathematics in one category
 CONTRACT = f"""
@@ -101,9 +102,9 @@ def made(contract: Contract) -> tuple[ReleaseFacts, tuple[pd.DataFrame, ...]]:
     outputs: dict[str, Any] = {}
 
     def once(name: str, compute: Any) -> Any:
-        return outputs.setdefault(name, dict(compute()))
+        return outputs.setdefault(name, uncharged(name, compute))
 
-    model = method.fit(codes, contract, schema, plan, once, silent)
+    model = method.fit(sealed_codes(codes), contract, schema, plan, once, silent)
     frames = tuple(model.frames(contract.rows, 7))
     released = np.concatenate([block for block, _ in model.codes(contract.rows, 7)])  # type: ignore[attr-defined]
     names, columns = schema.names, schema.columns
@@ -129,6 +130,7 @@ def made(contract: Contract) -> tuple[ReleaseFacts, tuple[pd.DataFrame, ...]]:
             share_spent=2 * filter_share(ran, renyi_filter),
             attempts=attempts,
             filter_order=renyi_filter.order,
+            ledger_head=(41, "9f" * 32),
         ),
         judgements=(Judgement("expect_column_values_to_be_between", ("age",), 0.01, True),),
         pairs=PairDistances(schema.names, (0.1,) * math.comb(len(schema.names), 2), 0.01),
