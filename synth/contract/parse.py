@@ -46,6 +46,8 @@ _INSTEAD = {
 
 
 _DEEPEST = 50
+_FOR_CONTRACTS = "SLUICE_"
+_NOT_FOR_CONTRACTS = ("SLUICE_LEDGER_URL", "SLUICE_WORKSPACE_KEY")
 _ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfss": "abfs"}
 
 
@@ -93,10 +95,18 @@ def contract_from_document(document: dict[str, Any], name: str = "contract") -> 
 def resolve_uri(uri: str) -> str:
     """A URI with ``${NAME}`` read from the environment and local paths made absolute, so that one place has one name.
 
-    :raises ContractError: if a variable is not set.
+    A contract's author must not read a worker's secrets: addresses are shown. So a variable is for contracts only if
+    its name says so.
+
+    :raises ContractError: if a variable is not set, or is not for contracts.
     """
 
     def value(match: re.Match[str]) -> str:
+        if not match[1].startswith(_FOR_CONTRACTS) or match[1] in _NOT_FOR_CONTRACTS:
+            raise ContractError(
+                f"uri {uri!r}: the environment variable {match[1]} is not for contracts, since addresses are shown; "
+                f"name one {_FOR_CONTRACTS}… that holds an address, and no setting of Sluice"
+            )
         if match[1] not in os.environ:
             raise ContractError(
                 f"uri {uri!r}: the environment variable {match[1]} is not set; set it where the workflow runs"

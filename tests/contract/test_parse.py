@@ -253,12 +253,12 @@ def test_a_parsed_contract_cannot_be_changed() -> None:
 
 
 def test_uris_take_variables_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("CLINIC_DATA", str(tmp_path))
+    monkeypatch.setenv("SLUICE_CLINIC_DATA", str(tmp_path))
     monkeypatch.delenv("NOT_SET", raising=False)
-    assert resolve_uri("${CLINIC_DATA}/a.csv") == f"file://{tmp_path.resolve()}/a.csv"
+    assert resolve_uri("${SLUICE_CLINIC_DATA}/a.csv") == f"file://{tmp_path.resolve()}/a.csv"
     assert resolve_uri("s3://bucket/a.csv") == "s3://bucket/a.csv"
-    with pytest.raises(ContractError, match="NOT_SET is not set"):
-        resolve_uri("${NOT_SET}/a.csv")
+    with pytest.raises(ContractError, match="SLUICE_NOT_SET is not set"):
+        resolve_uri("${SLUICE_NOT_SET}/a.csv")
 
 
 def test_one_place_has_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,3 +298,14 @@ def test_a_faulty_policy_says_what_is_wrong(tmp_path: Path, changes: dict[str, A
     with pytest.raises(ContractError) as caught:
         load_policy(path)
     assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["PGPASSWORD", "AIRFLOW__CORE__FERNET_KEY", "SLUICE_WORKSPACE_KEY", "SLUICE_LEDGER_URL"]
+)
+def test_a_contract_cannot_read_a_worker_s_secrets(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Addresses are shown; a variable in one would be too."""
+    monkeypatch.setenv(name, "qzxsecret")
+    with pytest.raises(ContractError, match=f"{name} is not for contracts") as caught:
+        resolve_uri(f"${{{name}}}.csv")
+    assert "qzxsecret" not in str(caught.value)
