@@ -30,7 +30,7 @@ from synth.errors import LedgerUnavailable
 from synth.ledger import Ledger
 from synth.ledger.entries import Entry
 from synth.settings import Settings
-from synth.workspace import KEY, Occupant, erase_private, is_temporary
+from synth.workspace import KEY, Occupant, erase_private, holds_private, is_temporary
 
 # A write takes minutes. Its temporary, taken away while it lasts, would fail it and charge its mechanism again.
 _WRITE_HOURS = 24
@@ -128,8 +128,7 @@ class _Sweeper:
 
     def _end(self, folder: Path, run: str, histories: dict[str, list[Entry]]) -> None:
         """Settle the run, and erase its rows; one whose own settling was cut off is settled to the end."""
-        private = folder / "private"
-        if not self._is_settled(run, histories) or (private.is_dir() and any(private.iterdir())):
+        if not self._is_settled(run, histories) or holds_private(folder):
             self.done.settled += 1
         if not self.dry_run:
             for policy in histories:

@@ -36,7 +36,7 @@ from synth.errors import TamperedArtifact
 from synth.sealing import Protection, new_key_file, protection
 
 KEY = "key"
-_RUN = "public/run.json"
+_PRIVATE, _RUN = "private", "public/run.json"
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Workspace:
 
     def __init__(self, root: Path, run: str = "", keys: Sequence[bytes] = ()) -> None:
         self.root = root
-        for part in ("private", "dp", "public"):
+        for part in (_PRIVATE, "dp", "public"):
             _private_folder(root / part)
         self._protection = self._begun(run, keys)
 
@@ -197,17 +197,22 @@ def is_temporary(name: str) -> bool:
     return re.fullmatch(r"\..+\.[0-9a-f]{16}", name) is not None
 
 
+def holds_private(root: Path) -> bool:
+    """Whether a run's folder holds private rows, whole or half written."""
+    return any(not path.is_dir() for path in (root / _PRIVATE).rglob("*"))
+
+
 def erase_private(root: Path) -> None:
     """Remove every artifact that holds private rows from a run's folder; needs no key.
 
     :raises OSError: if something is left.
     """
-    private = root / "private"
+    private = root / _PRIVATE
     if not private.exists():
         return
     shutil.rmtree(private, ignore_errors=True)  # another one may be erasing at the same time
     _private_folder(private)
-    if any(path.is_file() for path in private.rglob("*")):
+    if holds_private(root):
         raise OSError(f"private rows are left in {private}: the folder does not let them be removed")
 
 
