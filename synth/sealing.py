@@ -9,7 +9,8 @@ An encrypted artifact is a header (magic bytes with the format's version, size o
 and frames, each with its tag. Every artifact has a key of its own, derived with the header's salt, and counts its
 frames as nonces, so no nonce is ever used twice with a key (the construction of Hoang, Reyhanitabar, Rogaway and Vizár,
 2015). Header, number of the frame, run and name of the artifact are associated data: a frame that was changed,
-dropped, put elsewhere, or taken from another artifact or run does not open. Beyond the payload, memory holds one frame.
+dropped, put elsewhere, or taken from another artifact or run does not open. Beyond the payload, memory holds one
+frame in the clear and one encrypted.
 
 What breaks it: who reads the memory of a worker or has both folder and deployment's key, and a file system that keeps
 old versions of the file ``key`` after it was removed.
