@@ -59,13 +59,16 @@ class SluiceOperator(BaseOperator):
 
 
 def open_run(document: Mapping[str, Any], run_id: str, params: Mapping[str, Any]) -> Run:
-    """The run of a contract, made as much stricter as the trigger form asks.
+    """The run of a contract, made as much stricter as the trigger form asks, with the deployment's workspace keys.
 
+    :raises WorkspaceLocked: if they are in a connection that cannot be read.
     :raises ContractError: if a parameter would loosen the contract.
     """
+    from operators.workspace_key import with_workspace_keys
     from synth.run import run_from_document
 
     run = run_from_document(made_stricter(document, params), run_id)
+    run.settings = with_workspace_keys(run.settings)
     run.progress = LogProgress()
     return run
 

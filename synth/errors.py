@@ -117,3 +117,18 @@ class StepFailed(SluiceError):
     def __init__(self, text: str, *, retry: bool = False) -> None:
         super().__init__(text)
         self.retry = retry
+
+
+class SettingsError(SluiceError):
+    """A setting of the deployment is not acceptable."""
+
+
+class WorkspaceLocked(SluiceError):
+    """A run's workspace is encrypted under a key that this deployment does not have.
+
+    Where there is no key at all, whoever keeps it may only be out of reach.
+    """
+
+    def __init__(self, text: str, *, retry: bool = False) -> None:
+        super().__init__(text)
+        self.retry = retry

@@ -28,7 +28,6 @@ from synth.errors import ContractError
 from synth.events import DiscreteGaussian, Event, PoissonGaussian, event_document, event_from_document
 from synth.records import HOLDOUT, TRAIN
 
-_SLOWEST = 12.0  # a release may be paced down to e^-12 of what its contract's ε allows
 _PACE_SLACK = 2e-4
 _SLACK = 1e-3  # relative; the search uses coarse accounting and must land below the target on the fine one
 
@@ -258,7 +257,10 @@ def _paced(sized: Callable[[float], list[Mechanism]], above: float, pace: Pace) 
         cost = sum(pace.filter.cost(mechanism.event) for mechanism in sized(log_rho))
         return math.log(cost) - math.log(pace.nano_nats)
 
-    log_rho = brentq(excess, above - _SLOWEST, above, xtol=1e-5)
+    below = above - 1
+    while excess(below) > 0:
+        below -= 1
+    log_rho = brentq(excess, below, below + 1, xtol=1e-5)
     mechanisms = sized(log_rho)
     while not pace.allows([mechanism.event for mechanism in mechanisms]):
         log_rho -= _PACE_SLACK

@@ -29,7 +29,7 @@ from synth.progress import Progress, silent
 from synth.quality import gate
 from synth.schema import Schema
 from synth.settings import Settings
-from synth.workspace import Workspace
+from synth.workspace import Occupant, Workspace, erase_private
 
 
 def plan_release(
@@ -93,8 +93,20 @@ class Run:
 
     @cached_property
     def workspace(self) -> Workspace:
-        """The private folder of this run."""
-        return Workspace(self.settings.run_folder(self.contract.dataset.name, self.run_id))
+        """The private folder of this run.
+
+        :raises WorkspaceLocked: if it was begun under a workspace key that this deployment does not have.
+        """
+        dataset = self.contract.dataset.name
+        workspace = Workspace(self.settings.run_folder(dataset, self.run_id), self.name, self.settings.workspace_keys)
+        approval = self.contract.approval
+        hours = approval.timeout_hours if approval.mode == "human" else 0
+        Occupant(dataset, self.run_id, datetime.now(UTC), hours).write(workspace.root)
+        return workspace
+
+    def erase_private(self) -> None:
+        """Remove the run's private rows, if there are any; takes no workspace key, which may be lost."""
+        erase_private(self.settings.run_folder(self.contract.dataset.name, self.run_id))
 
     @cached_property
     def registered(self) -> RegisteredPolicy:

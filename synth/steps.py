@@ -36,6 +36,7 @@ from synth.errors import (
     ValidationFailed,
 )
 from synth.guard import Spend
+from synth.housekeeping import end_run
 from synth.ledger import Charge
 from synth.methods.base import Model
 from synth.officer import policy_for
@@ -97,7 +98,9 @@ def preflight(run: Run) -> Facts:
     registered.split_key(run.settings.keys)
     check_columns(run.contract)
     validation.check_expectations(run.contract, run.schema)
-    return {"policy": registered.policy.name, "dataset": run.contract.dataset.name}
+    # A workspace that cannot be opened is found before budget is reserved for it.
+    protection = run.workspace.protection
+    return {"policy": registered.policy.name, "dataset": run.contract.dataset.name, "workspace": protection}
 
 
 @_step
@@ -284,10 +287,8 @@ def settle(run: Run) -> Facts:
     From here on no mechanism of the run can start and its source is not read again.
     """
     policy = policy_for(run.ledger, run.contract).policy.name
-    if run.ledger.find(policy, run.name, "reserve") is not None:
-        run.ledger.record(policy, run.name, "settled", {})
-    freed = run.ledger.settle(policy, run.name)
-    run.workspace.erase_private()
+    freed = end_run(run.ledger, policy, run.name)
+    run.erase_private()
     return {"never_started": freed}
 
 
@@ -381,4 +382,6 @@ def _bundle(run: Run, facts: ReleaseFacts) -> str:
     folder = run.workspace.folder(_BUNDLE)
     shutil.rmtree(folder)
     run.workspace.folder(_BUNDLE)
-    return build_bundle(folder, facts, synthetic_frames(run))
+    digest = build_bundle(folder, facts, synthetic_frames(run))
+    run.workspace.restrict(_BUNDLE)
+    return digest

@@ -1,22 +1,28 @@
 """A run's private folder of write-once artifacts.
 
 An artifact appears whole or not at all, and never changes: the first writer wins and every later one gets what is
-there. Each carries an HMAC-SHA256 under a key that is drawn for the run and dies with the folder; a plain digest
-of private bytes would let anyone confirm a guess. The folder is readable by its owner only. Artifacts under
-``private/`` hold rows and are erased when the run is settled; those under ``dp/`` are outputs of charged
-mechanisms; those under ``public/`` are facts of contract and plan.
+there. Each is authenticated, and encrypted where the deployment has a workspace key, by :mod:`synth.sealing`, under a
+key that dies with the folder's file ``key``; a plain digest of private bytes would let anyone confirm a guess. As a run
+was begun, encrypted or not, so it goes on. The folder is readable by its owner only. Artifacts under ``private/`` hold
+rows and are erased when the run is settled; those under ``dp/`` are outputs of charged mechanisms; those under
+``public/`` are facts of contract and plan.
+
+Two things are no artifacts: working folders, such as the release that is about to be published, and
+``public/run.json``, which says whose folder this is and must be readable when keys are lost; only
+:mod:`synth.housekeeping` believes it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import io
 import json
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,28 +33,71 @@ import safetensors.numpy
 
 from synth.canonical import canonical_json
 from synth.errors import TamperedArtifact
+from synth.sealing import Protection, new_key_file, protection
 
-_MAGIC = b"SLUICE1\n"
-_MAC_BYTES = 32
+KEY = "key"
+_PRIVATE, _RUN = "private", "public/run.json"
+
+
+@dataclass(frozen=True)
+class Occupant:
+    """Whose folder it is: a run, when its folder was made, and how long a person may take to decide about it.
+
+    The run's policy is not here: the ledger knows under which one it reserved, and is believed.
+    """
+
+    dataset: str
+    run_id: str
+    created_at: datetime
+    approval_hours: float
+
+    @property
+    def run(self) -> str:
+        """The run's key in the ledger."""
+        return f"{self.dataset}/{self.run_id}"
+
+    def write(self, root: Path) -> None:
+        """Say so in the run's folder, once."""
+        document = {**asdict(self), "created_at": self.created_at.isoformat(timespec="seconds")}
+        if not (root / _RUN).exists():
+            _link(root / _RUN, [canonical_json(document).encode()])
+
+    @classmethod
+    def read(cls, root: Path) -> Occupant | None:
+        """Who is said to be in a folder; None where nothing readable says so."""
+        try:
+            given = json.loads((root / _RUN).read_bytes())
+            created_at = datetime.fromisoformat(given["created_at"]).astimezone(UTC)
+            return cls(str(given["dataset"]), str(given["run_id"]), created_at, float(given["approval_hours"]))
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
 
 
 class Workspace:
     """The folder of one run; created on first use.
 
     :param root: the folder.
+    :param run: the run's name; an encrypted artifact is none of another run.
+    :param keys: the deployment's workspace keys: the first encrypts a new workspace, any may open an old one.
+    :raises WorkspaceLocked: if it was begun with a key that is not among them.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, run: str = "", keys: Sequence[bytes] = ()) -> None:
         self.root = root
-        for part in ("private", "dp", "public"):
+        for part in (_PRIVATE, "dp", "public"):
             _private_folder(root / part)
-        self._key = self._load_key()
+        self._protection = self._begun(run, keys)
 
-    def _load_key(self) -> bytes:
-        path = self.root / "key"
+    def _begun(self, run: str, keys: Sequence[bytes]) -> Protection:
+        path = self.root / KEY
         if not path.exists():
-            self._link(path, secrets.token_bytes(32))
-        return path.read_bytes()
+            _link(path, [new_key_file(keys)])
+        return protection(path.read_bytes(), keys, run)
+
+    @property
+    def protection(self) -> str:
+        """``encrypted`` or ``access-restricted``."""
+        return self._protection.kind
 
     def exists(self, name: str) -> bool:
         """Whether the artifact was committed."""
@@ -56,7 +105,7 @@ class Workspace:
 
     def write(self, name: str, payload: bytes) -> None:
         """Commit an artifact; if one is there already it stays, and this payload is dropped."""
-        self._link(self.root / name, _MAGIC + self._mac(name, payload) + payload)
+        _link(self.root / name, self._protection.protect(name, payload))
 
     def read(self, name: str) -> bytes:
         """The payload of a committed artifact.
@@ -64,19 +113,12 @@ class Workspace:
         :raises TamperedArtifact: if it is missing, cut short, or not what was written.
         """
         try:
-            content = (self.root / name).read_bytes()
+            with (self.root / name).open("rb") as file:
+                return self._protection.open(name, file)
         except FileNotFoundError:
             raise TamperedArtifact(
                 f"artifact {name!r} is not in the run's workspace; it was erased or never made: start a new run"
             ) from None
-        head = len(_MAGIC) + _MAC_BYTES
-        mac, payload = content[len(_MAGIC) : head], content[head:]
-        if content[: len(_MAGIC)] != _MAGIC or not hmac.compare_digest(mac, self._mac(name, payload)):
-            raise TamperedArtifact(
-                f"artifact {name!r} does not carry its authentication code; it was changed after it was written. "
-                "Nothing of this run may be published: start a new run and find out who can write to the workspace"
-            )
-        return payload
 
     def write_json(self, name: str, value: Any) -> None:
         """Commit plain values."""
@@ -121,30 +163,57 @@ class Workspace:
         _private_folder(path)
         return path
 
+    def restrict(self, name: str) -> None:
+        """Take from others what a library that wrote into a working folder left them."""
+        for path in (self.root / name).rglob("*"):
+            path.chmod(0o700 if path.is_dir() else 0o600)
+
     def erase_private(self) -> None:
         """Remove every artifact that holds private rows."""
-        shutil.rmtree(self.root / "private", ignore_errors=True)
-        (self.root / "private").mkdir(mode=0o700, exist_ok=True)
+        erase_private(self.root)
 
-    def _mac(self, name: str, payload: bytes) -> bytes:
-        return hmac.digest(self._key, name.encode() + b"\0" + payload, hashlib.sha256)
 
-    def _link(self, path: Path, content: bytes) -> None:
-        """Write beside, flush to disk, then link into place: atomic, and refused if the name is taken."""
-        _private_folder(path.parent)
-        temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+def _link(path: Path, parts: Iterable[bytes]) -> None:
+    """Write beside, flush to disk, then link into place: atomic, and refused if the name is taken."""
+    _private_folder(path.parent)
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            try:
-                os.link(temporary, path)
-            except FileExistsError:
-                return
-        finally:
-            temporary.unlink()
+            os.link(temporary, path)
+        except FileExistsError:
+            return
+    finally:
+        temporary.unlink()
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is what a write that was killed left behind."""
+    return re.fullmatch(r"\..+\.[0-9a-f]{16}", name) is not None
+
+
+def holds_private(root: Path) -> bool:
+    """Whether a run's folder holds private rows, whole or half written."""
+    return any(not path.is_dir() for path in (root / _PRIVATE).rglob("*"))
+
+
+def erase_private(root: Path) -> None:
+    """Remove every artifact that holds private rows from a run's folder; needs no key.
+
+    :raises OSError: if something is left.
+    """
+    private = root / _PRIVATE
+    if not private.exists():
+        return
+    shutil.rmtree(private, ignore_errors=True)  # another one may be erasing at the same time
+    _private_folder(private)
+    if holds_private(root):
+        raise OSError(f"private rows are left in {private}: the folder does not let them be removed")
 
 
 def _private_folder(path: Path) -> None:

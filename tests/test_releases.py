@@ -61,9 +61,7 @@ def test_a_paced_release_is_true_and_says_what_it_cost(unregistered: Deployment)
     unregistered.register(**PACED)
     run = unregistered.run()
     facts = run_all(run)
-    statement = json.loads(
-        (Path(facts["publish"]["uri"].removeprefix("file://")) / "privacy_statement.json").read_text()
-    )
+    statement = stated(facts)
     assert statement["claim"]["epsilon_planned"] < unregistered.contract().privacy.epsilon / 2
     assert verify_release(facts["publish"]["uri"]).problems == ()
     events = run.plan.events(TRAIN)
@@ -96,7 +94,7 @@ def windowed(unregistered: Deployment, every: str = "quarter") -> Any:
     table = people()
     table["seen"] = np.where(np.arange(len(table)) % 2 == 0, "2026-02-01", "2026-05-01")
     unregistered.write(table)
-    unregistered.register(window={"column": "seen", "every": every}, epsilon=6.0, max_release_epsilon=5.0)
+    unregistered.register(window={"column": "seen", "every": every}, epsilon=4.5, max_release_epsilon=4.0)
 
     def contract(release: str) -> dict[str, Any]:
         privacy = unregistered.contract().privacy.model_dump(mode="json")
@@ -116,9 +114,7 @@ def test_each_window_has_a_total_of_its_own_and_the_statement_says_so(unregister
     ledger, policy = second.ledger, second.policy_name
     assert ledger.balance(policy, "2026-Q1").total == ledger.balance(policy, "2026-Q2").total > 0
     assert sorted(ledger.windows(policy)) == ["2026-Q1", "2026-Q2"]
-    statement = json.loads(
-        (Path(facts["publish"]["uri"].removeprefix("file://")) / "privacy_statement.json").read_text()
-    )
+    statement = stated(facts)
     unit = statement["claim"]["unit"]
     assert unit["window"] == "2026-Q1"
     assert "a person present in k windows has k times the loss" in unit["text"]

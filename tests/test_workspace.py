@@ -1,4 +1,4 @@
-"""Artifacts are written once, whole, for their owner only, and are not believed if they changed."""
+"""Artifacts are written once, whole, for their owner only, and are not believed if they changed: encrypted or not."""
 
 from __future__ import annotations
 
@@ -16,10 +16,17 @@ import pytest
 from synth.errors import TamperedArtifact
 from synth.workspace import Workspace
 
+KEY = bytes(range(32))
+
+
+@pytest.fixture(params=[(), (KEY,)], ids=["access-restricted", "encrypted"])
+def keys(request: pytest.FixtureRequest) -> tuple[bytes, ...]:
+    return request.param
+
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path / "runs" / "one")
+def workspace(tmp_path: Path, keys: tuple[bytes, ...]) -> Workspace:
+    return Workspace(tmp_path / "runs" / "one", "people/one", keys)
 
 
 def files(workspace: Workspace) -> set[str]:
@@ -32,7 +39,7 @@ def test_the_first_writer_wins_and_later_ones_get_what_is_there(workspace: Works
     assert workspace.read("dp/a") == b"first"
 
 
-def test_writers_at_once_all_find_one_whole_artifact(tmp_path: Path) -> None:
+def test_writers_at_once_all_find_one_whole_artifact(tmp_path: Path, keys: tuple[bytes, ...]) -> None:
     """Each with a workspace of its own, so that the key is raced for as well."""
     for attempt in range(8):
         start = Barrier(8)
@@ -40,7 +47,7 @@ def test_writers_at_once_all_find_one_whole_artifact(tmp_path: Path) -> None:
 
         def write(number: int, root: Path = root, start: Barrier = start) -> bytes:
             start.wait()
-            mine = Workspace(root)
+            mine = Workspace(root, "people/one", keys)
             mine.write("dp/a", bytes([number]) * 100_000)
             return mine.read("dp/a")
 
@@ -48,12 +55,12 @@ def test_writers_at_once_all_find_one_whole_artifact(tmp_path: Path) -> None:
             found = set(pool.map(write, range(8)))
         assert len(found) == 1
         assert found.pop() in {bytes([number]) * 100_000 for number in range(8)}
-        assert files(Workspace(root)) == {"key", "dp/a"}
+        assert files(Workspace(root, "people/one", keys)) == {"key", "dp/a"}
 
 
-def test_another_worker_reads_what_was_committed(workspace: Workspace) -> None:
+def test_another_worker_reads_what_was_committed(workspace: Workspace, keys: tuple[bytes, ...]) -> None:
     workspace.write("dp/a", b"noise")
-    assert Workspace(workspace.root).read("dp/a") == b"noise"
+    assert Workspace(workspace.root, "people/one", keys).read("dp/a") == b"noise"
 
 
 @pytest.mark.parametrize("position", [0, 7, 8, 20, 39, 40, -1])
@@ -79,13 +86,13 @@ def test_an_artifact_that_was_cut_or_extended_is_found(workspace: Workspace, len
 
 
 def test_an_artifact_under_another_name_or_from_another_run_is_not_believed(
-    workspace: Workspace, tmp_path: Path
+    workspace: Workspace, tmp_path: Path, keys: tuple[bytes, ...]
 ) -> None:
     workspace.write("dp/a", b"of a")
     shutil.copy(workspace.root / "dp/a", workspace.root / "dp/b")
     with pytest.raises(TamperedArtifact, match="'dp/b'"):
         workspace.read("dp/b")
-    other = Workspace(tmp_path / "runs" / "two")
+    other = Workspace(tmp_path / "runs" / "two", "people/two", keys)
     shutil.copy(workspace.root / "dp/a", other.root / "dp/a")
     with pytest.raises(TamperedArtifact):
         other.read("dp/a")
@@ -108,12 +115,13 @@ def test_private_artifacts_are_erased_and_the_others_stay(workspace: Workspace) 
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
-def test_only_the_owner_may_look(tmp_path: Path, umask: int) -> None:
+def test_only_the_owner_may_look(tmp_path: Path, umask: int, keys: tuple[bytes, ...]) -> None:
     before = os.umask(umask)
     try:
-        workspace = Workspace(tmp_path / "run")
+        workspace = Workspace(tmp_path / "run", "people/one", keys)
         workspace.write("private/deep/rows", b"x")
-        workspace.folder("release/data")
+        (workspace.folder("release/data") / "part").write_bytes(b"x")
+        workspace.restrict("release")
         workspace.erase_private()
         workspace.write("private/rows", b"x")
     finally:
@@ -157,3 +165,10 @@ def test_arrays_that_would_need_pickle_are_refused(workspace: Workspace) -> None
     workspace.write_arrays("dp/a.npz", {"a": np.array([object()])})
     with pytest.raises(ValueError, match="allow_pickle"):
         workspace.read_arrays("dp/a.npz")
+
+
+def test_rows_that_cannot_be_removed_are_not_passed_over(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace.write("private/rows", b"x")
+    monkeypatch.setattr(shutil, "rmtree", lambda *arguments, **options: None)
+    with pytest.raises(OSError, match="private rows are left"):
+        workspace.erase_private()

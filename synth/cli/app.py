@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from synth import __version__
-from synth.cli import budget
-from synth.cli.output import AsJson, console, errors, print_json, reported
+from synth.cli import budget, keys
+from synth.cli.output import TRY_LATER, AsJson, console, errors, print_json, reported
 from synth.contract import Contract, load_contract
 from synth.errors import ContractError, SluiceError
+from synth.settings import Settings
 
 app = typer.Typer(
     name="sluice",
@@ -28,6 +30,7 @@ app = typer.Typer(
 contract_app = typer.Typer(help="Share contracts: the data owner's public facts.", no_args_is_help=True)
 app.add_typer(contract_app, name="contract")
 app.add_typer(budget.app, name="budget")
+app.add_typer(keys.app, name="keys")
 
 ContractFile = Annotated[Path, typer.Argument(help="A share contract, YAML.", metavar="FILE")]
 
@@ -167,6 +170,27 @@ def settle(
     with reported(), Run(load_contract(file), run_id) as one:
         freed = steps.settle(one)["never_started"]
         console.print(f"settled; given back: {', '.join(freed) or 'nothing'}", highlight=False)
+
+
+@app.command()
+def sweep(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be done.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Settle runs that were broken off long ago, erase their private rows, and remove old workspaces."""
+    from synth import housekeeping
+
+    with reported():
+        done = housekeeping.sweep(Settings.from_environment(), dry_run=dry_run)
+    if as_json:
+        print_json(done.counts())
+    else:
+        for name, count in done.counts().items():
+            console.print(f"  {name.replace('_', ' ')}: {count}", highlight=False)
+    for failure in done.failures:
+        errors.print(f"[red]✗[/] could not be swept: {escape(failure)}", highlight=False, soft_wrap=True)
+    if done.failures:
+        raise typer.Exit(TRY_LATER)
 
 
 @app.command()

@@ -17,7 +17,9 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from synth.cli import app
+from synth.contract import contract_from_document
 from synth.ledger import Ledger
+from synth.run import Run
 from synth.settings import Settings
 from tests.conftest import contract_document, people, policy_document
 
@@ -187,3 +189,46 @@ def _wait(until: Callable[[], bool]) -> None:
     while not until():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_a_new_workspace_key_is_all_that_is_printed_and_encrypts_a_run(
+    sluice: Sluice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, other = (sluice("keys", "new-workspace").stdout.strip() for _ in range(2))
+    assert key != other
+    monkeypatch.setenv("SLUICE_WORKSPACE_KEY", f"{key},{other}")
+    assert len(Settings.from_environment().workspace_keys) == 2
+    assert sluice("budget", "register", tmp_path / "policy.yaml", "--by", "officer").exit_code == 0
+    document = contract_document(tmp_path, quality={"max_pair_distance": 0.0001})
+    (tmp_path / "contract.yaml").write_text(yaml.safe_dump(document))
+    assert sluice("run", tmp_path / "contract.yaml", "--run-id", "one").exit_code == 1
+    folder = Settings.from_environment().run_folder("people", "one")
+    assert (folder / "dp" / "validation.npz").read_bytes().startswith(b"SLUICE2\n")
+
+
+def test_a_key_that_is_none_is_refused_by_the_name_of_its_variable(
+    sluice: Sluice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLUICE_WORKSPACE_KEY", "qzxsecret")
+    result = sluice("sweep")
+    assert result.exit_code == 1
+    assert "SLUICE_WORKSPACE_KEY" in result.stderr
+    assert "qzxsecret" not in result.output
+
+
+def test_a_sweep_counts_and_with_dry_run_does_nothing(
+    sluice: Sluice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sluice("budget", "register", tmp_path / "policy.yaml", "--by", "officer").exit_code == 0
+    (tmp_path / "people.csv").write_text("nothing")
+    assert sluice("run", tmp_path / "contract.yaml", "--run-id", "one").exit_code == 1
+    settings = Settings.from_environment()
+    run = Run(contract_from_document(contract_document(tmp_path)), "one", settings)
+    run.workspace.write("private/rows", b"x")
+    monkeypatch.setenv("SLUICE_RETENTION_HOURS", "0.0000001")
+    for arguments, left in ((["--dry-run"], True), ([], False)):
+        swept = sluice("sweep", "--json", *arguments)
+        assert swept.exit_code == 0
+        assert json.loads(swept.stdout)["settled"] == 1
+        assert run.workspace.exists("private/rows") is left
+    assert "settled: 0" in sluice("sweep").stdout

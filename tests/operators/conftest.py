@@ -88,6 +88,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
         "SLUICE_HOME": str(home / "sluice"),
         "SLUICE_CONTRACTS": str(home / "contracts"),
+        "AIRFLOW_CONN_SLUICE_WORKSPACE": json.dumps({"conn_type": "generic", "password": planted.WORKSPACE_KEY}),
         "PYTHONPATH": str(_ROOT),
         # On tables this small, threads mostly wait for each other.
         "OMP_NUM_THREADS": "1",
@@ -111,6 +112,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def in_world(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """The world, as the settings of this process."""
     for name, value in world.environment.items():
-        if name.startswith("SLUICE_"):
+        if name.startswith(("SLUICE_", "AIRFLOW_CONN_")):
             monkeypatch.setenv(name, value)
     return world

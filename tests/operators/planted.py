@@ -19,6 +19,9 @@ PLANTED = (
     "qzx note",
 )
 
+# Of the workspaces, as an Airflow connection holds it.
+WORKSPACE_KEY = "cXp4d29ya3NwYWNla2V5cXp4d29ya3NwYWNla2V5cXo="
+
 CONTRACT: dict[str, Any] = {
     "version": 1,
     "dataset": {

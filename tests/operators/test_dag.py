@@ -32,9 +32,10 @@ def built(**changes: Any) -> DAG:
 def test_reading_the_dag_files_imports_nothing_heavy() -> None:
     heavy = (
         "torch pandas numpy pyarrow great_expectations opacus dp_accounting sklearn scipy opendp matplotlib "
-        "synth.ledger synth.run synth.steps"
+        "synth.ledger synth.run synth.steps synth.workspace synth.housekeeping synth.sealing"
     )
-    code = f"import sys, dags.share, dags.consume_rand_hie; print([m for m in {heavy.split()!r} if m in sys.modules])"
+    files = "dags.share, dags.consume_rand_hie, dags.housekeeping"
+    code = f"import sys, {files}; print([m for m in {heavy.split()!r} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 
@@ -47,7 +48,7 @@ def test_the_shipped_contracts_load_and_survive_serialisation() -> None:
         "print(bag.import_errors, {i: len(S.from_dict(S.to_dict(d)).task_dict) for i, d in sorted(bag.dags.items())})"
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert found.stdout.splitlines()[-1] == "{} {'consume_rand_hie': 2, 'share_rand_hie': 9}"
+    assert found.stdout.splitlines()[-1] == "{} {'consume_rand_hie': 2, 'share_rand_hie': 9, 'sluice_housekeeping': 1}"
 
 
 def test_the_steps_run_in_order_between_setup_and_teardown() -> None:

@@ -18,14 +18,14 @@ from operators.train import TrainOperator
 from operators.validate import ValidateOperator
 from synth.contract import contract_from_document
 from synth.ledger import Ledger
-from synth.settings import Settings
+from synth.settings import Settings, workspace_keys
 from tests.operators.conftest import World
 from tests.operators.drive import NOBODY_LISTENS, RUNS
-from tests.operators.planted import PLANTED
+from tests.operators.planted import PLANTED, WORKSPACE_KEY
 
 pytestmark = pytest.mark.slow
 PUBLIC_FACTS = {
-    "preflight": {"policy", "dataset"},
+    "preflight": {"policy", "dataset", "workspace"},
     "allocate": {"epsilon", "delta", "share_of_policy_budget"},
     "validate": {"expectations", "judged"},
     "train": {"method", "mechanisms"},
@@ -62,6 +62,7 @@ def test_tasks_tell_each_other_public_facts_only(world: World) -> None:
     facts = world.xcoms("share_people")
     assert {task: set(values) for task, values in facts.items()} == PUBLIC_FACTS
     assert facts["allocate"]["epsilon"] <= TRIGGER["epsilon"]
+    assert facts["preflight"]["workspace"] == "encrypted"
 
 
 def test_the_asset_s_event_tells_consumers_what_was_published(world: World) -> None:
@@ -72,7 +73,8 @@ def test_the_asset_s_event_tells_consumers_what_was_published(world: World) -> N
 
 def test_nothing_that_was_planted_in_the_private_tables_is_anywhere_else(world: World) -> None:
     """The private tables aside: databases, logs, ledger, keys, workspaces of settled runs, releases."""
-    secrets = [text.encode() for text in (*PLANTED, "qzxpassword")]
+    secrets = [text.encode() for text in (*PLANTED, "qzxpassword", WORKSPACE_KEY.rstrip("="))]
+    secrets += workspace_keys(WORKSPACE_KEY, "the test")
     searched = [
         path
         for path in world.home.rglob("*")
