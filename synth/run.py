@@ -133,6 +133,7 @@ class Run:
         plan, name = self.plan, f"dp/{mechanism}.npz"
         if not self.workspace.exists(name):
             self._refuse_costlier_release(mechanism)
+            self.workspace.require_room()
             attempt = self.ledger.begin(self.policy_name, self.name, mechanism, plan_digest=plan.digest())
             self.workspace.write_arrays(name, compute())
             self.ledger.commit(self.policy_name, self.name, mechanism, attempt)

@@ -16,6 +16,7 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,11 @@ import pandas as pd
 import safetensors.numpy
 
 from synth.canonical import canonical_json
-from synth.errors import TamperedArtifact
+from synth.errors import StorageUnavailable, TamperedArtifact
 
 _MAGIC = b"SLUICE1\n"
 _MAC_BYTES = 32
+_ROOM = 4 << 20
 
 
 class Workspace:
@@ -121,10 +123,28 @@ class Workspace:
         _private_folder(path)
         return path
 
+    def require_room(self) -> None:
+        """Find a full or read-only disk before a mechanism is charged for an output that could not be kept.
+
+        :raises OSError: if a file of some megabytes cannot be made.
+        """
+        with tempfile.TemporaryFile(dir=self.root / "dp") as probe:
+            probe.write(bytes(_ROOM))
+            probe.flush()
+
     def erase_private(self) -> None:
-        """Remove every artifact that holds private rows."""
-        shutil.rmtree(self.root / "private", ignore_errors=True)
-        (self.root / "private").mkdir(mode=0o700, exist_ok=True)
+        """Remove every artifact that holds private rows.
+
+        :raises StorageUnavailable: if some of them are still there.
+        """
+        private = self.root / "private"
+        shutil.rmtree(private, ignore_errors=True)
+        if private.exists() and any(private.iterdir()):
+            raise StorageUnavailable(
+                f"private rows are still in {private}, which cannot be removed; check that its disk is writable and "
+                "that the folder belongs to this account, then try again"
+            )
+        _private_folder(private)
 
     def _mac(self, name: str, payload: bytes) -> bytes:
         return hmac.digest(self._key, name.encode() + b"\0" + payload, hashlib.sha256)
