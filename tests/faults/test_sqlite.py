@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +21,7 @@ WRITING = (steps.allocate, steps.validate, steps.train, steps.check, steps.appro
 
 
 @pytest.fixture
-def on_small_disk(disk: SmallDisk, tmp_path: Deployment) -> Deployment:
+def on_small_disk(disk: SmallDisk, tmp_path: Path) -> Deployment:
     """A deployment whose ledger alone is on the small disk."""
     made = Deployment(tmp_path)
     disk.mount(tmp_path / "ledger")
