@@ -101,7 +101,10 @@ def approval_of(run: Run) -> dict[str, Any]:
             f"`sluice decide FILE {run.run_id} approve|reject --by NAME --reason TEXT`"
         )
     if not decision["approved"]:
-        raise NotApproved(f"refused by {decision['by']}: {decision['reason']}")
+        raise NotApproved(
+            f"run {run.name!r} was refused by {decision['by']}: {decision['reason']}; nothing is published. Clear its "
+            "approval to have it asked again, or start a new run"
+        )
     if decision["artifact"] != judged["artifact"]:
         raise NotApproved(f"run {run.name!r}: the artifact that was approved is not the one that passed the gate")
     if decision["mode"] == "human":

@@ -45,6 +45,12 @@ class SourceUnavailable(SluiceError):
     retry = True
 
 
+class StorageUnavailable(SluiceError):
+    """A disk that a step needs is full, read-only, out of reach or failing."""
+
+    retry = True
+
+
 class LedgerError(SluiceError):
     """The budget ledger refused."""
 

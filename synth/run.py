@@ -162,6 +162,7 @@ class Run:
             checkpoints = self._resumable(mechanism)
             if checkpoints is None:
                 self._refuse_costlier_release(mechanism)
+                self.workspace.require_room()
                 attempt = self.ledger.begin(self.policy_name, self.name, mechanism, plan_digest=plan.digest())
                 checkpoints = self._checkpoints(mechanism, attempt)
             with spending(mechanism, plan[mechanism].branches, checkpoints) as spend:

@@ -6,19 +6,14 @@ Each reads its inputs from workspace and ledger, leaves its outputs there, and r
 can be called again at any time: what was committed is found and returned, never made a second time. Operators, the
 command line and notebooks call only these.
 
-An unexpected failure inside a step loses its text, which could quote a cell; what remains is its type and the place in
-the code.
+What a step lets out, errors included, is decided in :mod:`synth.boundary`.
 """
 
 from __future__ import annotations
 
-import functools
 import secrets
 import shutil
-import traceback
-import warnings
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,12 +21,11 @@ import numpy as np
 from synth import validation
 from synth.approval import approval_of, decide_by_conditions, decision_of, passed_gate, record_request
 from synth.assembly import distributions, model_facts, parsed_and_codes, release_facts, synthetic_frames
+from synth.boundary import Facts, Step, step
 from synth.errors import (
     NotApproved,
     QualityRejected,
     ReservationReleased,
-    SluiceError,
-    StepFailed,
     TamperedArtifact,
     ValidationFailed,
 )
@@ -52,46 +46,12 @@ from synth.release.publish import publish_bundle
 from synth.run import Run, plan_release, window_to_release
 from synth.source import Snapshot, check_columns, read_snapshot
 
-Facts = dict[str, Any]
-Step = Callable[[Run], Facts]
-
 _SNAPSHOT = "private/snapshot.parquet"
 _OWNER, _HOLDOUT = "sluice unit", "sluice holdout"
 _BUNDLE = "bundle"
 
 
-def _step(function: Step) -> Step:
-    """Keeps texts of libraries in: their warnings and their exceptions."""
-
-    @functools.wraps(function)
-    def guarded(run: Run) -> Facts:
-        failure: SluiceError
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return function(run)
-        except SluiceError as error:
-            failure = error.with_traceback(None)
-            failure.__context__ = failure.__cause__ = None
-        except Exception as error:
-            failure = StepFailed(
-                f"step {function.__name__!r} failed with {type(error).__name__} at {_place(error)}; the text of the "
-                "error is withheld because it could quote private data",
-                retry=isinstance(error, OSError | MemoryError),
-            )
-        raise failure
-
-    return guarded
-
-
-def _place(error: Exception) -> str:
-    """The innermost lines of our own code and of the library that failed."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if "synth" in Path(frame.filename).parts]
-    return " > ".join(f"{Path(f.filename).name}:{f.lineno}" for f in (*ours[-1:], *frames[-1:]))
-
-
-@_step
+@step
 def preflight(run: Run) -> Facts:
     """Check contract, policy, source columns and expectations; reads no row and spends nothing."""
     registered = run.registered
@@ -103,7 +63,7 @@ def preflight(run: Run) -> Facts:
     return {"policy": registered.policy.name, "dataset": run.contract.dataset.name, "workspace": protection}
 
 
-@_step
+@step
 def allocate(run: Run) -> Facts:
     """Freeze the plan and reserve its budget in the ledger.
 
@@ -137,7 +97,7 @@ def allocate(run: Run) -> Facts:
     }
 
 
-@_step
+@step
 def validate(run: Run) -> Facts:
     """Take the snapshot, and judge the declared expectations by charged counts.
 
@@ -162,7 +122,7 @@ def validate(run: Run) -> Facts:
     return {"expectations": len(judgements), "judged": "pass"}
 
 
-@_step
+@step
 def train(run: Run) -> Facts:
     """Fit the synthesizer through charged mechanisms."""
     if not run.workspace.exists("dp/model.safetensors"):
@@ -176,7 +136,7 @@ def train(run: Run) -> Facts:
     }
 
 
-@_step
+@step
 def generate(run: Run) -> Facts:
     """Draw the declared number of rows from the finished model; costs no privacy."""
     workspace, rows = run.workspace, run.contract.rows
@@ -192,7 +152,7 @@ def generate(run: Run) -> Facts:
     return {"rows": rows}
 
 
-@_step
+@step
 def check(run: Run) -> Facts:
     """Measure quality on the holdout under DP, judge it, and build the release folder that may be approved.
 
@@ -237,7 +197,7 @@ def check(run: Run) -> Facts:
     }
 
 
-@_step
+@step
 def approve(run: Run) -> Facts:
     """Decide by the contract's stated conditions, or find a person's decision about exactly this artifact.
 
@@ -251,7 +211,7 @@ def approve(run: Run) -> Facts:
     return {"approved_by": decision["by"], "artifact": decision["artifact"]}
 
 
-@_step
+@step
 def publish(run: Run) -> Facts:
     """Publish exactly the artifact that passed the gate and was approved; publishing twice changes nothing.
 
@@ -280,7 +240,7 @@ def publish(run: Run) -> Facts:
     return {**fact, "rows": run.contract.rows, "delta": plan.delta}
 
 
-@_step
+@step
 def settle(run: Run) -> Facts:
     """Give back what never started, and erase the private rows of the run; started mechanisms stay spent.
 
@@ -309,8 +269,11 @@ def _show_report(run: Run) -> None:
     if place is not None and not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
         half = place.with_suffix(f".{secrets.token_hex(4)}")
-        shutil.copyfile(run.workspace.folder(_BUNDLE) / "quality_report.html", half)
-        half.replace(place)
+        try:
+            shutil.copyfile(run.workspace.folder(_BUNDLE) / "quality_report.html", half)
+            half.replace(place)
+        finally:
+            half.unlink(missing_ok=True)
 
 
 def _approval_it_goes_out_with(run: Run, decision: Mapping[str, Any]) -> dict[str, Any]:

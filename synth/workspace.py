@@ -20,6 +20,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -32,11 +33,12 @@ import pandas as pd
 import safetensors.numpy
 
 from synth.canonical import canonical_json
-from synth.errors import TamperedArtifact
+from synth.errors import StorageUnavailable, TamperedArtifact
 from synth.sealing import Protection, new_key_file, protection
 
 KEY = "key"
 _PRIVATE, _RUN = "private", "public/run.json"
+_ROOM = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -168,8 +170,20 @@ class Workspace:
         for path in (self.root / name).rglob("*"):
             path.chmod(0o700 if path.is_dir() else 0o600)
 
+    def require_room(self) -> None:
+        """Find a full or read-only disk before a mechanism is charged for an output that could not be kept.
+
+        :raises OSError: if a file of some megabytes cannot be made.
+        """
+        with tempfile.TemporaryFile(dir=self.root / "dp") as probe:
+            probe.write(bytes(_ROOM))
+            probe.flush()
+
     def erase_private(self) -> None:
-        """Remove every artifact that holds private rows."""
+        """Remove every artifact that holds private rows.
+
+        :raises StorageUnavailable: if some of them are still there.
+        """
         erase_private(self.root)
 
 
@@ -205,7 +219,7 @@ def holds_private(root: Path) -> bool:
 def erase_private(root: Path) -> None:
     """Remove every artifact that holds private rows from a run's folder; needs no key.
 
-    :raises OSError: if something is left.
+    :raises StorageUnavailable: if some of them are still there.
     """
     private = root / _PRIVATE
     if not private.exists():
@@ -213,7 +227,10 @@ def erase_private(root: Path) -> None:
     shutil.rmtree(private, ignore_errors=True)  # another one may be erasing at the same time
     _private_folder(private)
     if holds_private(root):
-        raise OSError(f"private rows are left in {private}: the folder does not let them be removed")
+        raise StorageUnavailable(
+            f"private rows are still in {private}, which cannot be removed; check that its disk is writable and "
+            "that the folder belongs to this account, then try again"
+        )
 
 
 def _private_folder(path: Path) -> None:

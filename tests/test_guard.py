@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 import synth
+from synth.boundary import step
 from synth.errors import PrivateDataGuarded
 from synth.guard import Sealed, Spend, spending
 from synth.records import HOLDOUT, TRAIN
@@ -150,3 +151,18 @@ def test_steps_open_nothing_themselves() -> None:
 
 def test_a_token_is_made_of_nothing_private() -> None:
     assert set(vars(Spend("m", (TRAIN,), None))) == {"mechanism", "branches", "checkpoints", "live"}
+
+
+@pytest.mark.parametrize(
+    "leaked", [pd.DataFrame({"name": [PLANTED]}), np.array([3]), np.float64(2.0), PLANTED.encode(), Sealed(1, (TRAIN,))]
+)
+def test_a_step_cannot_return_rows_among_its_facts(leaked: Any) -> None:
+    for facts in ({"rows": leaked}, {"rows": [{"all": leaked}]}):
+        with pytest.raises(PrivateDataGuarded, match="step 'leaky' returned a .* among its facts") as caught:
+
+            @step
+            def leaky(run: Any, facts: Any = facts) -> Any:
+                return facts
+
+            leaky(None)
+        assert PLANTED not in str(caught.value)

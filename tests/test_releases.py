@@ -107,7 +107,7 @@ def test_each_window_has_a_total_of_its_own_and_the_statement_says_so(unregister
     contract = windowed(unregistered)
     first = unregistered.run("first", **contract("2026-Q1"))
     facts = run_all(first)
-    with pytest.raises(BudgetExceeded, match="window 2026-Q1"):
+    with pytest.raises(BudgetExceeded, match="window '2026-Q1'"):
         steps.allocate(unregistered.run("again", **contract("2026-Q1")))
     second = unregistered.run("second", **contract("2026-Q2"))
     run_all(second)

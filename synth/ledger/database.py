@@ -13,6 +13,7 @@ that does not. What a PostgreSQL role may do there is in `synth.ledger.rights`.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import threading
@@ -47,6 +48,17 @@ REGISTRATION_LOCK = "ledger registration"
 
 # insufficient_privilege; invalid_schema_name, where the role may use no schema at all
 _NO_RIGHT = ("42501", "3F000")
+# What is in the way, where the driver's code tells; by its beginning.
+_IN_THE_WAY = {
+    "SQLITE_FULL": "its disk is full: make room",
+    "SQLITE_IOERR": "its disk fails or is full: make room, or mend it",
+    "SQLITE_READONLY": "its disk or file is read-only: make it writable",
+    "SQLITE_CANTOPEN": "its file cannot be opened: check its folder and its disk",
+    "53100": "the disk of its server is full: make room",
+    "25006": "its server only reads, as a standby does: make it the primary, or name the primary in the URL",
+}
+_READS_ONLY = "25006"
+_PASSING = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE)
 _ACCEPTED = "accepted: sqlite:////absolute/path/ledger.db or postgresql://user@host/database"
 
 # Alembic hands the running migration to its scripts through module globals.
@@ -153,11 +165,10 @@ class Database:
             yield
         except (OperationalError, InterfaceError, IntegrityError) as error:
             # A unique constraint is hit only by a writer without the lock: trying again reads its entry.
-            raise LedgerUnavailable(
-                f"the ledger at {self.place} cannot be reached or is locked ({_reason(error)}); nothing was "
-                "recorded or the recording is not confirmed: try again, the same request is recorded once"
-            ) from None
+            raise self._unavailable(_reason(error)) from None
         except DBAPIError as error:
+            if _reason(error) == _READS_ONLY:
+                raise self._unavailable(_reason(error)) from None
             if _reason(error) in _NO_RIGHT:
                 raise LedgerError(
                     f"the ledger at {self.place}: the role that the URL connects as may not do this; {duty.remedy}"
@@ -165,6 +176,14 @@ class Database:
             raise LedgerError(
                 f"the ledger at {self.place} refused a statement ({_reason(error)}); check that the URL names a ledger"
             ) from None
+
+    def _unavailable(self, reason: str) -> LedgerUnavailable:
+        known = (remedy for code, remedy in _IN_THE_WAY.items() if reason.startswith(code))
+        remedy = next(known, "cannot be reached or is locked")
+        return LedgerUnavailable(
+            f"the ledger at {self.place}: {remedy} ({reason}); nothing was recorded or the recording is not confirmed: "
+            "try again, the same request is recorded once"
+        )
 
 
 def lock_number(name: str) -> int:
@@ -191,9 +210,11 @@ def _create_private(path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
-        raise LedgerError(
-            f"the ledger file {path} cannot be opened for writing ({type(error).__name__}); "
-            "check the path and the rights on its folder"
+        kind = LedgerUnavailable if error.errno in _PASSING else LedgerError
+        code = errno.errorcode.get(error.errno or 0, "OSError")
+        raise kind(
+            f"the ledger file {path} cannot be opened for writing ({code}); "
+            "check the path, the rights on its folder and its disk, then try again"
         ) from None
 
 

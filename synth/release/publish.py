@@ -57,8 +57,8 @@ def publish_bundle(
     except Exception as error:
         raise PublishFailed(
             f"publish.uri {uri!r}: version {version} cannot be written ({type(error).__name__}); check that the place "
-            "exists, that the worker may write there and that support for its protocol is installed, then try again. "
-            "What was uploaded so far does not count as a release"
+            "exists and has room, that the worker may write there and that support for its protocol is installed, then "
+            "try again. What was uploaded so far does not count as a release"
         ) from None
     return f"{place.address}/{dataset}/{version}"
 
