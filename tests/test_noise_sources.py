@@ -28,8 +28,8 @@ _MODULES = (
 _NAMES = frozenset({
     "os.urandom", "os.getrandom",
     *(f"torch.{name}" for name in (
-        "Generator", "bernoulli", "default_generator", "dropout", "initial_seed", "manual_seed", "multinomial", "normal",
-        "poisson", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "random", "randperm", "seed",
+        "Generator", "bernoulli", "default_generator", "dropout", "initial_seed", "manual_seed", "multinomial",
+        "normal", "poisson", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "random", "randperm", "seed",
     )),
 })  # fmt: skip
 _METHODS = frozenset({
