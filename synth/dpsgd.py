@@ -7,8 +7,9 @@ event's ``steps``-fold composition of a Poisson-subsampled Gaussian.
 
 What would break it, and what is done instead: batches of a fixed size from a shuffle (each batch is drawn anew, and may
 be empty); dividing by the actual batch size (by the expected one); layers that mix rows (refused by Opacus); noise
-from a seeded generator (drawn from the operating system); a gradient that is not a number (set to zero for its own
-row). The loss is never shown: it would be an answer without noise.
+from a public seed (drawn from the operating system, on a GPU by a secretly seeded generator: :mod:`synth.device`); a
+gradient that is not a number (set to zero for its own row). The loss is never shown: it would be an answer without
+noise.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ from opacus.optimizers import DPOptimizer
 from opacus.validators import ModuleValidator
 from torch import nn
 
+from synth.device import CPU, DeviceNormal, training_device
 from synth.events import PoissonGaussian
 from synth.progress import Progress, silent
 from synth.randomness import poisson_mask, standard_normal
 
 Batch = Callable[[npt.NDArray[np.int64]], tuple[torch.Tensor, torch.Tensor]]
+Normal = Callable[[torch.Tensor], torch.Tensor]
 
 _WARM_UP_STEPS = 10
 _WORTH_THREADS = 50_000_000  # numbers in the per-row gradients of a batch
@@ -58,7 +61,14 @@ class TrainingSettings:
 
 
 class SecureDPOptimizer(DPOptimizer):
-    """Opacus' optimizer with secret noise; rows with broken gradients count as zero."""
+    """Opacus' optimizer with secret noise; rows with broken gradients count as zero.
+
+    :param normal: standard normal draws of the shape, type and device of what it is given.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, *, normal: Normal, **settings: Any) -> None:
+        super().__init__(optimizer, **settings)
+        self._normal = normal
 
     def clip_and_accumulate(self) -> None:
         """Clip each row's gradient over all parameters and add up."""
@@ -69,9 +79,9 @@ class SecureDPOptimizer(DPOptimizer):
     def add_noise(self) -> None:
         """Gaussian noise on the summed gradient of every parameter."""
         for parameter in self.params:
-            noise = torch.from_numpy(standard_normal(parameter.numel())).to(parameter.summed_grad)
             scale = self.noise_multiplier * self.max_grad_norm
-            parameter.grad = (parameter.summed_grad + scale * noise.view_as(parameter.summed_grad)).view_as(parameter)
+            noise = self._normal(parameter.summed_grad)
+            parameter.grad = (parameter.summed_grad + scale * noise).view_as(parameter)
 
     def scale_grad(self) -> None:
         """Divide by the expected size of the whole batch, in however many parts it was added up."""
@@ -86,17 +96,23 @@ def train(
     event: PoissonGaussian,
     settings: TrainingSettings,
     progress: Progress = silent,
+    device: torch.device | None = None,
 ) -> dict[str, torch.Tensor]:
     """Train on private rows with cross-entropy; returns the averaged weights, the only thing that may leave.
+
+    Model and result are on the CPU, before and after.
 
     :param model: maps features (rows, width) to logits (rows, classes); its start must not depend on private rows.
     :param rows: how many private rows there are; used for the coins alone.
     :param batch: features and labels of given positions; must look at each row alone.
     :param event: what is charged. Cost: ``steps`` batches of about ``rows`` x sampling rate rows.
+    :param device: where to train; by default :func:`synth.device.training_device`.
     :raises ValueError: if a layer mixes rows.
     """
+    device = device or training_device()
     model.train()
     _validate(model)
+    model.to(device)
     average = {name: value.detach().clone() for name, value in model.state_dict().items()}
     with warnings.catch_warnings(), _threads_worth_having(model, settings):
         warnings.simplefilter("ignore")  # about hooks of the empty batch and the first layer; of no use to anyone
@@ -107,17 +123,34 @@ def train(
             noise_multiplier=event.noise_multiplier,
             max_grad_norm=settings.clipping_norm,
             expected_batch_size=settings.expected_batch,
+            normal=normal_on(device),
         )
         for step in range(event.steps):
             for group in adam.param_groups:
                 group["lr"] = settings.learning_rate * _schedule(step, event.steps)
             chosen = np.flatnonzero(poisson_mask(rows, event.sampling_rate))
-            _step(private, optimizer, chosen, batch, settings.physical_batch)
+            _step(private, optimizer, chosen, _moved(batch, device), settings.physical_batch)
             decay = min(settings.averaging, (step + 1) / (step + 10))
             for name, value in model.state_dict().items():
                 average[name].mul_(decay).add_(value.detach(), alpha=1 - decay)
             progress("train", step + 1, event.steps)
-    return average
+    model.to(CPU)
+    return {name: value.to(CPU) for name, value in average.items()}
+
+
+def normal_on(device: torch.device) -> Normal:
+    """What draws the noise on a device; :func:`synth.device.noise_source` says it in words."""
+    if device.type != CPU:
+        return DeviceNormal(device)
+    return lambda like: torch.from_numpy(standard_normal(like.numel())).to(like).view_as(like)
+
+
+def _moved(batch: Batch, device: torch.device) -> Batch:
+    def on_device(chosen: npt.NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        features, labels = batch(chosen)
+        return features.to(device), labels.to(device)
+
+    return on_device
 
 
 def _step(

@@ -256,8 +256,8 @@ def _refuse_costly_draw(contract: Contract, mechanisms: Sequence[Mechanism]) -> 
         named = ", ".join(f"{column.name!r} ({column.size:,})" for column in widest)
         raise ContractError(
             f"schema: noise would be drawn for {total:,} cells, {cells(most):,} of them for {most.name!r}; accepted: "
-            f"at most {MOST_CELLS:,}. Declare fewer bins or categories, or leave columns out; the columns with most cells "
-            f"are {named}"
+            f"at most {MOST_CELLS:,}. Declare fewer bins or categories, or leave columns out; the columns with most "
+            f"cells are {named}"
         )
 
 

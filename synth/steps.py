@@ -25,7 +25,14 @@ import numpy as np
 
 from synth import validation
 from synth.approval import approval_of, decide_by_conditions, decision_of, passed_gate, record_request
-from synth.assembly import distributions, model_facts, parsed_and_codes, release_facts, synthetic_frames
+from synth.assembly import (
+    distributions,
+    model_facts,
+    parsed_and_codes,
+    record_training_device,
+    release_facts,
+    synthetic_frames,
+)
 from synth.errors import (
     NotApproved,
     QualityRejected,
@@ -156,6 +163,7 @@ def validate(run: Run) -> Facts:
 def train(run: Run) -> Facts:
     """Fit the synthesizer through charged mechanisms."""
     if not run.workspace.exists("dp/model.safetensors"):
+        record_training_device(run)  # before the mechanism starts: an attempt that dies may have been the charged one
         model = run.method.fit(
             run.schema.encode(_snapshot(run).train), run.contract, run.schema, run.plan, run.once, run.progress
         )

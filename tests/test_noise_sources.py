@@ -29,7 +29,8 @@ _NAMES = frozenset({
     "os.urandom", "os.getrandom",
     *(f"torch.{name}" for name in (
         "Generator", "bernoulli", "default_generator", "dropout", "initial_seed", "manual_seed", "multinomial",
-        "normal", "poisson", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "random", "randperm", "seed",
+        "normal", "poisson", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "random",
+        "randperm", "seed",
     )),
 })  # fmt: skip
 _METHODS = frozenset({
@@ -41,6 +42,9 @@ ALLOWED = {
     # Noise and secret choices.
     ("synth/mechanisms.py", "opendp.prelude"): "noise of every count and sum",
     ("synth/randomness.py", "os.urandom"): "noise of DP-SGD, Poisson coins, the record kept of a unit",
+    ("synth/device.py", "torch.Generator"): "noise of DP-SGD on a GPU: a private generator with a secret seed",
+    ("synth/device.py", ".manual_seed"): "the same generator, never a global one",
+    ("synth/device.py", "torch.randn"): "the same generator",
     # Names and keys, which are no noise.
     ("synth/officer.py", "secrets.token_bytes"): "the split key",
     ("synth/officer.py", "secrets.token_hex"): "a temporary file's name",

@@ -44,6 +44,7 @@ class ReleaseFacts:
 
     :ivar version: random id; says nothing about the data.
     :ivar created_at: ISO 8601, UTC.
+    :ivar training_devices: every kind of device that an attempt at training ran on; decides what is said of the noise.
     :ivar marginals: released noisy histogram of each column over its codes (null last), by column name.
     :ivar marginal_sigma: their discrete Gaussian noise scale.
     :ivar distributions: what the marginals were post-processed to, by column name; sums to one.
@@ -59,6 +60,7 @@ class ReleaseFacts:
     code_version: str
     rows: int
     sampling_seed: int
+    training_devices: tuple[str, ...]
     budget: BudgetFacts
     judgements: tuple[Judgement, ...]
     measurements: tuple[Measurement, ...]

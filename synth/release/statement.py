@@ -52,7 +52,7 @@ def statement(facts: ReleaseFacts) -> dict[str, Any]:
             "description": wording.method(contract),
             "facts": dict(facts.method_facts),
         },
-        "randomness": wording.randomness(),
+        "randomness": wording.randomness(facts.training_devices),
         "sampling_seed": {"value": facts.sampling_seed, "text": wording.SAMPLING_SEED},
         "post_processing": wording.post_processing(contract),
         "validation": {
