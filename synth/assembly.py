@@ -24,6 +24,7 @@ from synth.quality.results import Judgement, Measurement, PairDistances
 from synth.release.facts import BudgetFacts, ReleaseFacts
 from synth.run import Run
 from synth.schema import Codes
+from synth.unsafe import seed_of
 
 _TRAINING = "public/training-{}.json"
 
@@ -86,6 +87,7 @@ def release_facts(run: Run, measurements: tuple[Measurement, ...], pairs: PairDi
         rows=run.contract.rows,
         sampling_seed=generation["seed"],
         training_devices=training_devices(run),
+        unsafe_seed=seed_of(run),
         budget=_budget_facts(run),
         judgements=judgements,
         measurements=measurements,

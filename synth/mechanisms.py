@@ -18,6 +18,7 @@ import numpy.typing as npt
 import opendp.prelude as dp
 
 from synth.events import DiscreteGaussian
+from synth.randomness import seeded_generator
 
 Counts = npt.NDArray[np.int64]
 
@@ -33,6 +34,9 @@ def noisy_integers(values: npt.ArrayLike, sigma: float) -> Counts:
     each.
     """
     exact = np.asarray(values, dtype=np.int64)
+    generator = seeded_generator()
+    if generator is not None:  # NOT PRIVATE: OpenDP takes no seed, so a rounded Gaussian stands in
+        return exact + np.rint(generator.normal(0.0, sigma, exact.shape)).astype(np.int64)
     pieces = np.array_split(exact.ravel(), max(1, math.ceil(exact.size / _PIECE)))
     if len(pieces) == 1:
         return _drawn(pieces[0], sigma).reshape(exact.shape)

@@ -49,12 +49,15 @@ from synth.plan import HOLDOUT, TRAIN, ReleasePlan
 from synth.quality import gate
 from synth.quality.learners import features, train_learners
 from synth.quality.results import Measurement, PairDistances
+from synth.randomness import random_words
 from synth.release.bundle import build_bundle
 from synth.release.facts import ReleaseFacts
 from synth.release.manifest import artifact_digest, build_manifest, manifest_digest, with_approval
 from synth.release.publish import publish_bundle
+from synth.release.stamp import stamp
 from synth.run import Run, plan_release
 from synth.source import Snapshot, check_columns, read_snapshot
+from synth.unsafe import begin, drawing, seed_of, split_of
 
 Facts = dict[str, Any]
 Step = Callable[[Run], Facts]
@@ -65,7 +68,7 @@ _BUNDLE = "bundle"
 
 
 def _step(function: Step) -> Step:
-    """Keeps texts of libraries in: their warnings and their exceptions."""
+    """Keeps texts of libraries in: their warnings and their exceptions. Stamps what a run that is not private says."""
 
     @functools.wraps(function)
     def guarded(run: Run) -> Facts:
@@ -73,7 +76,9 @@ def _step(function: Step) -> Step:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return function(run)
+                seed = seed_of(run) if function.__name__ == "settle" else begin(run)
+                with drawing(seed, function.__name__):
+                    return function(run) | stamp(seed)
         except SluiceError as error:
             failure = error.with_traceback(None)
             failure.__context__ = failure.__cause__ = None
@@ -117,15 +122,16 @@ def allocate(run: Run) -> Facts:
         plan = plan_release(run.contract, registered.policy.holdout_fraction)
         workspace.write_json("public/plan.json", plan.document())
     plan = ReleasePlan.from_document(workspace.read_json("public/plan.json"))
+    seed = seed_of(run)
     charges = [Charge(m.name, m.branches, registered.filter.cost(m.event)) for m in plan.mechanisms]
     run.ledger.reserve(
         run.policy_name,
         run.name,
         plan_digest=plan.digest(),
-        split_id=registered.split_id(run.contract, run.schema),
+        split_id=split_of(run, seed)[1],
         max_attempts=plan.max_attempts,
         charges=charges,
-        details={"dataset": run.contract.dataset.name, "plan": plan.document()},
+        details={"dataset": run.contract.dataset.name, "plan": plan.document()} | stamp(seed),
     )
     record_request(run)
     cost = max(sum(c.cost for c in charges if branch in c.branches) for branch in (TRAIN, HOLDOUT))
@@ -181,7 +187,7 @@ def generate(run: Run) -> Facts:
     workspace, rows = run.workspace, run.contract.rows
     if not workspace.exists("public/generation.json"):
         if not workspace.exists("public/sampling_seed.json"):
-            workspace.write_json("public/sampling_seed.json", secrets.randbits(53))
+            workspace.write_json("public/sampling_seed.json", int(random_words(1)[0] >> np.uint64(11)))
         seed, parts, done = workspace.read_json("public/sampling_seed.json"), 0, 0
         for frame in _model(run).frames(rows, seed):
             workspace.write_frame(f"dp/rows-{parts:06d}.parquet", frame)
@@ -214,6 +220,7 @@ def check(run: Run) -> Facts:
                 "epsilon": facts.budget.epsilon_release,
                 "attempts": dict(facts.budget.attempts),
                 "measurements": [m.document() for m in facts.measurements],
+                **stamp(facts.unsafe_seed),
             },
         )
     run.workspace.erase_private()  # nothing after this step needs a row, and a person may take days to decide
@@ -293,7 +300,8 @@ def settle(run: Run) -> Facts:
     return {"never_started": freed}
 
 
-STEPS: tuple[Step, ...] = (preflight, allocate, validate, train, generate, check, approve, publish)
+BEFORE_APPROVAL: tuple[Step, ...] = (preflight, allocate, validate, train, generate, check)
+STEPS: tuple[Step, ...] = (*BEFORE_APPROVAL, approve, publish)
 
 
 def _show_report(run: Run) -> None:
@@ -330,7 +338,7 @@ def _take_snapshot(run: Run) -> None:
         snapshot = read_snapshot(
             run.contract,
             run.schema,
-            split_key=run.registered.split_key(run.settings.keys),
+            split_key=split_of(run, seed_of(run))[0],
             holdout_fraction=run.plan.holdout_fraction,
         )
         marked = snapshot.everyone()

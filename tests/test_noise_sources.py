@@ -45,6 +45,8 @@ ALLOWED = {
     ("synth/device.py", "torch.Generator"): "noise of DP-SGD on a GPU: a private generator with a secret seed",
     ("synth/device.py", ".manual_seed"): "the same generator, never a global one",
     ("synth/device.py", "torch.randn"): "the same generator",
+    ("synth/randomness.py", "numpy.random.default_rng"): "runs that are stamped NOT PRIVATE",
+    ("synth/randomness.py", "numpy.random.Generator"): "a type, the same generator",
     # Names and keys, which are no noise.
     ("synth/officer.py", "secrets.token_bytes"): "the split key",
     ("synth/officer.py", "secrets.token_hex"): "a temporary file's name",
@@ -56,7 +58,6 @@ ALLOWED = {
     ("synth/assembly.py", "secrets.token_hex"): "a release's version",
     ("dags/standalone.py", "secrets.token_urlsafe"): "passwords of the playground",
     # After the last look at private rows.
-    ("synth/steps.py", "secrets.randbits"): "the seed of sampling from a finished model",
     ("synth/methods/tabular/dpdsyn.py", "numpy.random.default_rng"): "sampling from a finished model, and calibration "
     "on synthetic rows",
     ("synth/schema.py", "numpy.random.Generator"): "a type: the generator that decodes a finished model's codes",

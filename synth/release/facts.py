@@ -45,6 +45,7 @@ class ReleaseFacts:
     :ivar version: random id; says nothing about the data.
     :ivar created_at: ISO 8601, UTC.
     :ivar training_devices: every kind of device that an attempt at training ran on; decides what is said of the noise.
+    :ivar unsafe_seed: NOT PRIVATE if there is one: the release then carries that stamp instead of a claim.
     :ivar marginals: released noisy histogram of each column over its codes (null last), by column name.
     :ivar marginal_sigma: their discrete Gaussian noise scale.
     :ivar distributions: what the marginals were post-processed to, by column name; sums to one.
@@ -71,3 +72,4 @@ class ReleaseFacts:
     distributions: Mapping[str, npt.NDArray[np.float64]]
     synthetic_counts: Mapping[str, npt.NDArray[np.int64]]
     method_facts: Mapping[str, Any]
+    unsafe_seed: int | None = None
