@@ -21,6 +21,7 @@ from typing import Any
 from synth.errors import AwaitingApproval, LedgerError, NotApproved
 from synth.release.request import ApprovalRequest
 from synth.run import Run
+from synth.unsafe import refuse_not_private
 
 NOBODY = "nobody"
 
@@ -51,10 +52,11 @@ def decide(run: Run, *, approved: bool, by: str, reason: str) -> None:
     The same person's same decision again changes nothing.
 
     :raises NotApproved: if ``by`` is not one of the policy's approvers or wants to approve what they requested, no
-        reason is given, or it is decided otherwise.
+        reason is given, it is decided otherwise, or the run is not private.
     """
     if not reason.strip():
         raise NotApproved("a decision needs a reason")
+    refuse_not_private(run)
     _refuse_unless_entitled(run, approved, by)
     decided = decision_of(run)
     if decided is None:
@@ -144,8 +146,9 @@ def approval_request(run: Run, link: str | None = None) -> ApprovalRequest:
 def passed_gate(run: Run) -> dict[str, Any]:
     """What the gate recorded.
 
-    :raises NotApproved: if it was not passed.
+    :raises NotApproved: if it was not passed, or the run is not private.
     """
+    refuse_not_private(run)
     recorded = run.ledger.find(run.policy_name, run.name, "gate")
     if recorded is None or not recorded.payload["passed"]:
         raise NotApproved(f"run {run.name!r} has not passed the quality gate; nothing can be approved or published")

@@ -17,12 +17,16 @@ import pyarrow as pa
 
 from synth import __version__, validation
 from synth.accounting import epsilon
+from synth.device import CPU, DEVICES, training_device
 from synth.events import Event, event_from_document
 from synth.quality.results import Judgement, Measurement, PairDistances
 from synth.records import HOLDOUT, TRAIN
 from synth.release.facts import BudgetFacts, ReleaseFacts
 from synth.run import Run
 from synth.schema import Codes
+from synth.unsafe import seed_of
+
+_TRAINING = "public/training-{}.json"
 
 
 def synthetic_frames(run: Run) -> Iterator[pd.DataFrame]:
@@ -82,6 +86,8 @@ def release_facts(run: Run, measurements: tuple[Measurement, ...], pairs: PairDi
         code_version=__version__,
         rows=run.contract.rows,
         sampling_seed=generation["seed"],
+        training_devices=training_devices(run),
+        unsafe_seed=seed_of(run),
         budget=_budget_facts(run),
         judgements=judgements,
         measurements=measurements,
@@ -93,6 +99,21 @@ def release_facts(run: Run, measurements: tuple[Measurement, ...], pairs: PairDi
         synthetic_counts=dict(zip(schema.names, synthetic, strict=True)),
         method_facts={"temperature": float(model["temperature"])},
     )
+
+
+def record_training_device(run: Run) -> None:
+    """Enter where an attempt at training is about to run. Attempts on one kind of device are one entry."""
+    device = training_device().type
+    run.workspace.write_json(_TRAINING.format(device), {"device": device})
+
+
+def training_devices(run: Run) -> tuple[str, ...]:
+    """Every kind of device that an attempt at training ran on.
+
+    :raises TamperedArtifact: if none is known, for then nothing true could be said of the noise.
+    """
+    known = tuple(device for device in DEVICES if run.workspace.exists(_TRAINING.format(device)))
+    return tuple(run.workspace.read_json(_TRAINING.format(device))["device"] for device in known or (CPU,))
 
 
 def _budget_facts(run: Run) -> BudgetFacts:

@@ -20,7 +20,9 @@ from typing import Any
 
 from synth.errors import PrivateDataGuarded, SluiceError, StepFailed, StorageUnavailable
 from synth.memory import keep_memory_from_dumps
+from synth.release.stamp import stamp
 from synth.run import Run
+from synth.unsafe import begin, drawing, seed_of
 
 Facts = dict[str, Any]
 Step = Callable[[Run], Facts]
@@ -38,7 +40,7 @@ _DISK_FAULTS = {
 
 
 def step(function: Step) -> Step:
-    """Makes a function of a run a step: no text of a library gets out of it."""
+    """Makes a function of a run a step: no text of a library gets out of it; a run that is not private says so."""
 
     @functools.wraps(function)
     def guarded(run: Run) -> Facts:
@@ -47,7 +49,9 @@ def step(function: Step) -> Step:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return _public(function.__name__, function(run))
+                seed = seed_of(run) if function.__name__ == "settle" else begin(run)
+                with drawing(seed, function.__name__):
+                    return _public(function.__name__, function(run) | stamp(seed))
         except SluiceError as error:
             failure = error.with_traceback(None)
             failure.__context__ = failure.__cause__ = None
@@ -73,8 +77,8 @@ def _public(name: str, facts: Facts) -> Facts:
                 check(part)
         elif not (value is None or type(value) in (str, int, float, bool)):
             raise PrivateDataGuarded(
-                f"step {name!r} returned a {type(value).__name__} among its facts, which anyone may see; facts are text, "
-                "numbers, lists and mappings"
+                f"step {name!r} returned a {type(value).__name__} among its facts, which anyone may see; facts are "
+                "text, numbers, lists and mappings"
             )
 
     check(facts)

@@ -8,8 +8,9 @@ Gaussian.
 
 What would break it, and what is done instead: batches of a fixed size from a shuffle (each batch is drawn anew, and may
 be empty); dividing by the actual batch size (by the expected one); layers that mix rows (refused by Opacus); noise
-from a seeded generator (drawn from the operating system); a gradient that is not a number (set to zero for its own
-row); clipping row by row where a unit has several. The loss is never shown: it would be an answer without noise.
+from a public seed (drawn from the operating system, on a GPU by a secretly seeded generator: :mod:`synth.device`); a
+gradient that is not a number (set to zero for its own row); clipping row by row where a unit has several. The loss is
+never shown: it would be an answer without noise.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from opacus.optimizers import DPOptimizer
 from opacus.validators import ModuleValidator
 from torch import nn
 
+from synth.device import CPU, DeviceNormal, training_device
 from synth.events import PoissonGaussian
 from synth.guard import Checkpoints
 from synth.progress import Progress, silent
@@ -37,6 +39,7 @@ from synth.randomness import poisson_mask, standard_normal
 from synth.records import Ownership
 
 Batch = Callable[[npt.NDArray[np.int64]], tuple[torch.Tensor, torch.Tensor]]
+Normal = Callable[[torch.Tensor], torch.Tensor]
 
 _WARM_UP_STEPS = 10
 _WORTH_THREADS = 50_000_000  # numbers in the per-row gradients of a batch
@@ -67,10 +70,15 @@ class TrainingSettings:
 class SecureDPOptimizer(DPOptimizer):
     """Opacus' optimizer with secret noise, for units of several rows; rows with broken gradients count as zero.
 
+    :param normal: standard normal draws of the shape, type and device of what it is given.
     :ivar owners: before each step, the unit of each row of the batch, numbered from 0; rows of a unit come together.
     """
 
     owners: torch.Tensor
+
+    def __init__(self, optimizer: torch.optim.Optimizer, *, normal: Normal, **settings: Any) -> None:
+        super().__init__(optimizer, **settings)
+        self._normal = normal
 
     def clip_and_accumulate(self) -> None:
         """Add up the gradients of each unit's rows, clip each unit's sum over all parameters, and add up."""
@@ -85,9 +93,9 @@ class SecureDPOptimizer(DPOptimizer):
     def add_noise(self) -> None:
         """Gaussian noise on the summed gradient of every parameter."""
         for parameter in self.params:
-            noise = torch.from_numpy(standard_normal(parameter.numel())).to(parameter.summed_grad)
             scale = self.noise_multiplier * self.max_grad_norm
-            parameter.grad = (parameter.summed_grad + scale * noise.view_as(parameter.summed_grad)).view_as(parameter)
+            noise = self._normal(parameter.summed_grad)
+            parameter.grad = (parameter.summed_grad + scale * noise).view_as(parameter)
 
     def scale_grad(self) -> None:
         """Divide by the expected size of the whole batch, in however many parts it was added up."""
@@ -103,23 +111,29 @@ def train(
     settings: TrainingSettings,
     progress: Progress = silent,
     checkpoints: Checkpoints | None = None,
+    device: torch.device | None = None,
 ) -> dict[str, torch.Tensor]:
     """Train on private rows with cross-entropy; returns the averaged weights, the only thing that may leave.
+
+    Model and result are on the CPU, before and after.
 
     :param model: maps features (rows, width) to logits (rows, classes); its start must not depend on private rows.
     :param ownership: which rows are of one unit; used for the coins and for clipping alone.
     :param batch: features and labels of given rows; must look at each row alone.
     :param event: what is charged. Cost: ``steps`` batches of about sampling rate x units, with their rows.
     :param checkpoints: where a training in segments is resumed from, if an attempt died.
+    :param device: where to train; by default :func:`synth.device.training_device`.
     :raises ValueError: if a layer mixes rows, or more steps are asked for than are charged.
     """
     if settings.steps > event.steps:
         raise ValueError(f"Expected at most the {event.steps} steps that are charged, given {settings.steps}.")
+    device = device or training_device()
     model.train()
     _validate(model)
+    model.to(device)
     with warnings.catch_warnings(), _threads_worth_having(model, settings):
         warnings.simplefilter("ignore")  # about hooks of the empty batch and the first layer; of no use to anyone
-        training = _Training(model, event, settings)
+        training = _Training(model, event, settings, device)
         every = settings.checkpoint_every if checkpoints is not None and settings.checkpoint_every else settings.steps
         if checkpoints is not None and (kept := checkpoints.latest()) is not None:
             training.load(kept)
@@ -132,16 +146,19 @@ def train(
                 progress("train", training.done, settings.steps)
             if checkpoints is not None and training.done < settings.steps:
                 training.load(checkpoints.keep(training.done // every, training.state()))
-    return training.average
+    model.to(CPU)
+    return {name: value.to(CPU) for name, value in training.average.items()}
 
 
 class _Training:
     """A model in training: everything that changes from step to step, all of it functions of noisy gradients."""
 
-    def __init__(self, model: nn.Module, event: PoissonGaussian, settings: TrainingSettings) -> None:
+    def __init__(
+        self, model: nn.Module, event: PoissonGaussian, settings: TrainingSettings, device: torch.device
+    ) -> None:
         self.done = 0
         self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        self._model, self._settings = model, settings
+        self._model, self._settings, self._device = model, settings, device
         self._private = GradSampleModule(model, loss_reduction="sum")
         self._adam = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
         self._optimizer = SecureDPOptimizer(
@@ -149,6 +166,7 @@ class _Training:
             noise_multiplier=event.noise_multiplier,
             max_grad_norm=settings.clipping_norm,
             expected_batch_size=settings.expected_batch,
+            normal=normal_on(device),
         )
 
     def step(self, ownership: Ownership, units: npt.NDArray[np.int64], batch: Batch) -> None:
@@ -156,7 +174,7 @@ class _Training:
         settings = self._settings
         for group in self._adam.param_groups:
             group["lr"] = settings.learning_rate * _schedule(self.done, settings.steps)
-        _step(self._private, self._optimizer, ownership, units, batch, settings.physical_batch)
+        _step(self._private, self._optimizer, ownership, units, batch, settings.physical_batch, self._device)
         decay = min(settings.averaging, (self.done + 1) / (self.done + 10))
         for name, value in self._model.state_dict().items():
             self.average[name].mul_(decay).add_(value.detach(), alpha=1 - decay)
@@ -182,9 +200,16 @@ class _Training:
             parameter, _, kind = name.partition(".")
             moments.setdefault(int(parameter), {})[kind] = tensor
         self.done = int(state["done"])
-        self.average = tensors["average"]
+        self.average = {name: value.to(self._device) for name, value in tensors["average"].items()}
         self._model.load_state_dict(tensors["model"])
         self._adam.load_state_dict({**self._adam.state_dict(), "state": moments})
+
+
+def normal_on(device: torch.device) -> Normal:
+    """What draws the noise on a device; :func:`synth.device.noise_source` says it in words."""
+    if device.type != CPU:
+        return DeviceNormal(device)
+    return lambda like: torch.from_numpy(standard_normal(like.numel())).to(like).view_as(like)
 
 
 def _step(
@@ -194,6 +219,7 @@ def _step(
     units: npt.NDArray[np.int64],
     batch: Batch,
     physical_batch: int,
+    device: torch.device,
 ) -> None:
     """One logical batch, in parts that fit in memory and cut no unit; an empty one still takes its noise."""
     optimizer.zero_grad()
@@ -202,8 +228,8 @@ def _step(
     for number, part in enumerate(np.array_split(units, parts)):
         chosen, owners = ownership.rows_of(part)
         features, labels = batch(chosen)
-        optimizer.owners = torch.from_numpy(owners)
-        loss = nn.functional.cross_entropy(private(features), labels, reduction="sum")
+        optimizer.owners = torch.from_numpy(owners).to(device)
+        loss = nn.functional.cross_entropy(private(features.to(device)), labels.to(device), reduction="sum")
         loss.backward()
         if number == parts - 1:
             break

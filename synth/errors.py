@@ -97,6 +97,10 @@ class NotApproved(SluiceError):
     """There is no approval of exactly this artifact."""
 
 
+class NotPrivate(NotApproved):
+    """The run draws from an unsafe seed, so nothing of it may be approved or let out."""
+
+
 class AwaitingApproval(NotApproved):
     """A person has to decide before the run can go on."""
 

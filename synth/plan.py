@@ -27,7 +27,9 @@ from synth.contract import Contract
 from synth.errors import ContractError
 from synth.events import DiscreteGaussian, Event, PoissonGaussian, event_document, event_from_document
 from synth.records import HOLDOUT, TRAIN
+from synth.schema import Schema
 
+MOST_CELLS = 20_000_000  # of noise that one release draws: some three minutes of a core, ten microseconds each
 _PACE_SLACK = 2e-4
 _SLACK = 1e-3  # relative; the search uses coarse accounting and must land below the target on the fine one
 
@@ -204,7 +206,8 @@ def make_plan(
 
     :param demands: mechanisms that see the training branch; shares add up to 1.
     :param gate: mechanisms that see the holdout alone; their shares say how they divide what the gate may take.
-    :raises ContractError: if no amount of noise within reason meets the budget.
+    :raises ContractError: if no amount of noise within reason meets the budget, or there are more than
+        ``MOST_CELLS`` numbers to draw noise for.
     """
     target, delta = contract.privacy.epsilon, contract.privacy.delta
 
@@ -233,6 +236,7 @@ def make_plan(
             "raise epsilon, or lower the number of steps or the batch size"
         ) from None
     mechanisms += _size_gate(mechanisms, gate, target, pace)
+    _refuse_costly_draw(contract, mechanisms)
     branch = {name: [m.event for m in mechanisms if name in m.branches] for name in (TRAIN, HOLDOUT)}
     return ReleasePlan(
         contract_digest=contract.digest(),
@@ -282,6 +286,27 @@ def _size_gate(
         if accounting.dominated(holdout, train, 3 * upto) and (pace is None or pace.allows(holdout)):
             return sized
         rho *= 0.93
+
+
+def cells(mechanism: Mechanism) -> int:
+    """How many integers a mechanism adds discrete noise to; none, if its noise is not discrete. A public number."""
+    if not isinstance(mechanism.event, DiscreteGaussian):
+        return 0
+    declared = (mechanism.parameters.get(name, 0) for name in ("cells", "columns", "pairs", "counts"))
+    return max(mechanism.event.compositions, *declared)
+
+
+def _refuse_costly_draw(contract: Contract, mechanisms: Sequence[Mechanism]) -> None:
+    total = sum(cells(mechanism) for mechanism in mechanisms)
+    if total > MOST_CELLS:
+        most = max(mechanisms, key=cells)
+        widest = sorted(Schema.from_contract(contract).columns, key=lambda column: -column.size)[:3]
+        named = ", ".join(f"{column.name!r} ({column.size:,})" for column in widest)
+        raise ContractError(
+            f"schema: noise would be drawn for {total:,} cells, {cells(most):,} of them for {most.name!r}; accepted: "
+            f"at most {MOST_CELLS:,}. Declare fewer bins or categories, or leave columns out; the columns with most "
+            f"cells are {named}"
+        )
 
 
 def _mechanism(demand: Demand, rho: float, total: float) -> Mechanism:

@@ -60,6 +60,7 @@ class Run:
     :param run_id: any text.
     :param requested_by: who started it; None if no person did, or none that anything authenticated.
     :param started: how it was started: from a shell, or what Airflow calls the type of a run.
+    :param unsafe_seed: NOT PRIVATE: what the run draws comes from this seed, see :mod:`synth.unsafe`. For tests.
     :param storage_options: what fsspec needs to open the bucket of ``publish.uri``, beyond the URI and the environment.
         It may hold credentials: it is neither shown nor kept.
     """
@@ -71,6 +72,7 @@ class Run:
     requested_by: str | None = None
     started: str = "shell"
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    unsafe_seed: int | None = None
 
     def __enter__(self) -> Run:
         return self

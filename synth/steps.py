@@ -20,7 +20,14 @@ import numpy as np
 
 from synth import validation
 from synth.approval import approval_of, decide_by_conditions, decision_of, passed_gate, record_request
-from synth.assembly import distributions, model_facts, parsed_and_codes, release_facts, synthetic_frames
+from synth.assembly import (
+    distributions,
+    model_facts,
+    parsed_and_codes,
+    record_training_device,
+    release_facts,
+    synthetic_frames,
+)
 from synth.boundary import Facts, Step, step
 from synth.errors import (
     NotApproved,
@@ -38,13 +45,16 @@ from synth.plan import Pace, ReleasePlan
 from synth.quality import gate
 from synth.quality.learners import train_learners
 from synth.quality.results import Measurement, PairDistances
+from synth.randomness import random_words
 from synth.records import HOLDOUT, TRAIN
 from synth.release.bundle import build_bundle
 from synth.release.facts import ReleaseFacts
 from synth.release.manifest import artifact_digest, build_manifest, manifest_digest, with_approval
 from synth.release.publish import publish_bundle
+from synth.release.stamp import stamp
 from synth.run import Run, plan_release, window_to_release
 from synth.source import Snapshot, check_columns, read_snapshot
+from synth.unsafe import seed_of, split_of
 
 _SNAPSHOT = "private/snapshot.parquet"
 _OWNER, _HOLDOUT = "sluice unit", "sluice holdout"
@@ -76,17 +86,18 @@ def allocate(run: Run) -> Facts:
         plan = plan_release(run.contract, registered.policy.holdout_fraction, pace=_pace(run, window), window=window)
         workspace.write_json("public/plan.json", plan.document())
     plan = ReleasePlan.from_document(workspace.read_json("public/plan.json"))
+    seed = seed_of(run)
     charges = [Charge(m.name, m.branches, registered.filter.cost(m.event)) for m in plan.mechanisms]
     run.ledger.reserve(
         run.policy_name,
         run.name,
         plan_digest=plan.digest(),
-        split_id=registered.split_id(run.contract, run.schema),
+        split_id=split_of(run, seed)[1],
         max_attempts=plan.max_attempts,
         charges=charges,
         window=plan.window,
         horizon=registered.policy.horizon,
-        details={"dataset": run.contract.dataset.name, "plan": plan.document()},
+        details={"dataset": run.contract.dataset.name, "plan": plan.document()} | stamp(seed),
     )
     record_request(run)
     cost = max(sum(c.cost for c in charges if branch in c.branches) for branch in (TRAIN, HOLDOUT))
@@ -126,6 +137,7 @@ def validate(run: Run) -> Facts:
 def train(run: Run) -> Facts:
     """Fit the synthesizer through charged mechanisms."""
     if not run.workspace.exists("dp/model.safetensors"):
+        record_training_device(run)  # before the mechanism starts: an attempt that dies may have been the charged one
         records = _snapshot(run).sealed(TRAIN).then(lambda opened: opened.encoded(run.schema.encode))
         model = run.method.fit(records, run.contract, run.schema, run.plan, run.once, run.progress)
         run.workspace.write_json("dp/model.json", model_facts(run))
@@ -142,7 +154,7 @@ def generate(run: Run) -> Facts:
     workspace, rows = run.workspace, run.contract.rows
     if not workspace.exists("public/generation.json"):
         if not workspace.exists("public/sampling_seed.json"):
-            workspace.write_json("public/sampling_seed.json", secrets.randbits(53))
+            workspace.write_json("public/sampling_seed.json", int(random_words(1)[0] >> np.uint64(11)))
         seed, parts, done = workspace.read_json("public/sampling_seed.json"), 0, 0
         for frame in _model(run).frames(rows, seed):
             workspace.write_frame(f"dp/rows-{parts:06d}.parquet", frame)
@@ -175,6 +187,7 @@ def check(run: Run) -> Facts:
                 "epsilon": facts.budget.epsilon_release,
                 "attempts": dict(facts.budget.attempts),
                 "measurements": [m.document() for m in facts.measurements],
+                **stamp(facts.unsafe_seed),
             },
         )
     run.workspace.erase_private()  # nothing after this step needs a row, and a person may take days to decide
@@ -252,7 +265,8 @@ def settle(run: Run) -> Facts:
     return {"never_started": freed}
 
 
-STEPS: tuple[Step, ...] = (preflight, allocate, validate, train, generate, check, approve, publish)
+BEFORE_APPROVAL: tuple[Step, ...] = (preflight, allocate, validate, train, generate, check)
+STEPS: tuple[Step, ...] = (*BEFORE_APPROVAL, approve, publish)
 
 
 def _pace(run: Run, window: str) -> Pace | None:
@@ -300,7 +314,7 @@ def _snapshot(run: Run) -> Snapshot:
         taken = read_snapshot(
             run.contract,
             run.schema,
-            split_key=run.registered.split_key(run.settings.keys),
+            split_key=split_of(run, seed_of(run))[0],
             holdout_fraction=run.plan.holdout_fraction,
             window=run.plan.window,
         )

@@ -17,7 +17,8 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from synth import dpsgd
-from synth.dpsgd import SecureDPOptimizer, TrainingSettings, train
+from synth.device import DeviceNormal
+from synth.dpsgd import SecureDPOptimizer, TrainingSettings, normal_on, train
 from synth.events import PoissonGaussian
 from synth.randomness import standard_normal
 from synth.records import Ownership
@@ -35,7 +36,7 @@ def gradients() -> Iterator[list[npt.NDArray[np.float64]]]:
 
     def look(optimizer: Any, *_: Any) -> None:
         if isinstance(optimizer, torch.optim.Adam):
-            parts = [p.grad.detach().numpy().ravel() for group in optimizer.param_groups for p in group["params"]]
+            parts = [p.grad.detach().cpu().numpy().ravel() for group in optimizer.param_groups for p in group["params"]]
             seen.append(np.concatenate(parts).astype(np.float64))
 
     handle = register_optimizer_step_pre_hook(look)
@@ -154,6 +155,37 @@ def check_noise() -> None:
 def test_the_noise_is_the_declared_noise() -> None:
     """Fails about once in a million runs."""
     check_noise()
+
+
+@pytest.mark.statistical
+def test_the_noise_of_a_devices_own_generator_is_the_declared_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The generator of the CPU stands in for that of a GPU. Fails about once in a million runs."""
+    monkeypatch.setattr(dpsgd, "normal_on", DeviceNormal)
+    check_noise()
+
+
+def test_a_devices_generator_that_is_seeded_alike_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dpsgd, "normal_on", DeviceNormal)
+    monkeypatch.setattr("synth.device.random_words", lambda count: np.full(count, 7, np.uint64))
+    with pytest.raises(AssertionError):
+        check_noise()
+
+
+def test_the_noise_is_drawn_by_what_the_statement_says_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU the operating system draws; anything else has a generator of its own."""
+    assert not isinstance(normal_on(torch.device("cpu")), DeviceNormal)
+    made = []
+    monkeypatch.setattr(dpsgd, "DeviceNormal", lambda device: made.append(device) or device)
+    assert normal_on(torch.device("cuda")) == torch.device("cuda")
+    assert made == [torch.device("cuda")]
+
+
+def test_the_global_generators_are_left_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dpsgd, "normal_on", DeviceNormal)
+    model, before = linear(3), (torch.random.get_rng_state(), np.random.get_state()[1])
+    train(model, 30, random_rows(30, 3), PoissonGaussian(1.0, 0.5, 3), SETTINGS)
+    assert torch.equal(torch.random.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all()
 
 
 @pytest.mark.parametrize("breaking", [halved_noise, slightly_less_noise, without_noise, one_seed])

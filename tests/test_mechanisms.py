@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -80,6 +82,37 @@ def test_other_noise_is_caught(broken: Noise, sigma: float) -> None:
 def test_a_rounded_continuous_gaussian_is_caught() -> None:
     with pytest.raises(AssertionError):
         check_noise(rounded_continuous, 0.6)
+
+
+def test_each_piece_of_a_long_vector_gets_noise_of_its_own_and_keeps_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two pieces agree by chance with probability below 2**-400."""
+    monkeypatch.setattr(mechanisms, "_PIECE", 250)
+    exact = np.arange(1000).reshape(4, 250) * 1_000_000
+    noisy = noisy_integers(exact, 40.0)
+    assert (np.round(noisy / 1e6) * 1_000_000 == exact).all()
+    noise = noisy - exact
+    assert len({row.tobytes() for row in noise}) == len(noise)
+
+
+def test_opendp_draws_outside_of_pythons_lock() -> None:
+    """Another thread goes on while a piece is drawn: many of its turns fall inside of one call."""
+    turns, over = [], threading.Event()
+
+    def take_turns() -> None:
+        while not over.is_set():
+            turns.append(time.monotonic())
+            time.sleep(0.001)
+
+    other = threading.Thread(target=take_turns)
+    other.start()
+    start = time.monotonic()
+    mechanisms._drawn(np.zeros(20_000, np.int64), 30.0)
+    end = time.monotonic()
+    over.set()
+    other.join()
+    assert sum(start < turn < end for turn in turns) > 10
 
 
 @pytest.fixture

@@ -14,9 +14,10 @@ from synth import accounting
 from synth.contract import Contract
 from synth.errors import ContractError
 from synth.events import DiscreteGaussian, PoissonGaussian
-from synth.plan import Demand, ReleasePlan, integer_queries, make_plan
+from synth.plan import Demand, ReleasePlan, cells, integer_queries, make_plan
 from synth.records import HOLDOUT, TRAIN
 from synth.run import plan_release
+from synth.schema import Schema
 from tests.example_contract import contract, planned
 
 EXPECTATIONS = [{"type": "expect_column_values_to_not_be_null", "kwargs": {"column": name}} for name in ("age", "ill")]
@@ -165,3 +166,26 @@ def test_a_budget_that_no_noise_meets_is_a_contract_error() -> None:
     gate = Demand("gate", (HOLDOUT,), 1.0, integer_queries(DiscreteGaussian(1.0)), "gate")
     with pytest.raises(ContractError, match=r"privacy\.epsilon=2 with delta=1e-05 cannot be met"):
         make_plan(contract(), [fixed], [gate], 0.2)
+
+
+def test_a_plan_that_draws_noise_for_more_than_the_public_number_of_cells_is_a_contract_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    total = sum(cells(mechanism) for mechanism in planned().mechanisms)
+    sizes = {column.name: column.size for column in Schema.from_contract(contract()).columns}
+    assert total > sum(sizes.values())
+    monkeypatch.setattr("synth.plan.MOST_CELLS", total)
+    plan_release(contract(), 0.2)
+    monkeypatch.setattr("synth.plan.MOST_CELLS", total - 1)
+    widest = max(sizes, key=lambda name: sizes[name])
+    with pytest.raises(ContractError, match=rf"{total:,} cells.*{widest!r} \({sizes[widest]}\)"):
+        plan_release(contract(), 0.2)
+
+
+def test_every_mechanism_on_integers_says_how_many_cells_it_has() -> None:
+    plan, schema = planned(), Schema.from_contract(contract())
+    assert cells(plan["marginals"]) == sum(column.size for column in schema.columns)
+    assert cells(plan["gate_pairs"]) == 15
+    assert cells(plan["gate_outcomes"]) == 8
+    assert cells(plan["validation"]) == 1
+    assert cells(plan["label_model"]) == 0

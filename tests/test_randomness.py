@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +61,53 @@ def test_each_unit_enters_a_batch_by_a_coin_of_its_own() -> None:
 def test_other_coins_are_caught(broken: Mask) -> None:
     with pytest.raises(AssertionError):
         check_coins(broken)
+
+
+def without_the_other_bytes(count: int, rate: float) -> npt.NDArray[np.bool_]:
+    return poisson_mask(count, int(rate * 256) / 256)
+
+
+def check_rare_coins(mask: Mask) -> None:
+    """Rates between two first bytes: 0.0007 of a million coins, and 0.3007."""
+    for rate in (0.0007, 0.3007):
+        assert rate_p(int(mask(1_000_000, rate).sum()), 1_000_000, rate) >= ALPHA / 2
+
+
+@pytest.mark.statistical
+def test_a_tie_of_the_first_byte_is_broken_by_the_other_seven() -> None:
+    """Fails once in a million runs."""
+    check_rare_coins(poisson_mask)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [without_the_other_bytes, lambda count, rate: poisson_mask(count, (int(rate * 256) + 1) / 256)],
+    ids=["ties lose", "ties win"],
+)
+def test_ties_that_are_not_broken_are_caught(broken: Mask) -> None:
+    with pytest.raises(AssertionError):
+        check_rare_coins(broken)
+
+
+def test_coins_are_numbers_of_64_bits_below_the_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """First byte and rest, at and around a threshold of 2**63 + 2**11."""
+    rate = float.fromhex("0x1.0000000000001p-1")  # 2**63 + 2**11 of 2**64 numbers
+    words = [0, 2**63 - 1, 2**63, 2**63 + 2**11 - 1, 2**63 + 2**11, 2**64 - 1]
+    first = bytes(word >> 56 for word in words)
+    rest = b"".join(((word << 8) % 2**64).to_bytes(8, sys.byteorder) for word in words if word >> 56 == 2**7)
+    monkeypatch.setattr("os.urandom", {6: first, 24: rest}.__getitem__)
+    assert poisson_mask(6, rate).tolist() == [word < 2**63 + 2**11 for word in words]
+
+
+def test_a_fork_draws_anew() -> None:
+    """Two children of one process agree by chance with probability below 2**-190."""
+    with ProcessPoolExecutor(2, mp_context=get_context("fork")) as children:
+        drawn = [child.result() for child in [children.submit(_from_a_child) for _ in range(2)]]
+    assert drawn[0] != drawn[1]
+
+
+def _from_a_child() -> bytes:
+    return standard_normal(8).tobytes() + poisson_mask(400, 0.5).tobytes()
 
 
 def test_certain_and_impossible_coins() -> None:

@@ -95,6 +95,15 @@ def plan(file: ContractFile, as_json: AsJson = False) -> None:
 def run(
     file: ContractFile,
     run_id: Annotated[str | None, typer.Option(help="Goes on with a run of this id if there is one.")] = None,
+    unsafe_seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="NOT PRIVATE. Draws all noise from this seed, so that a test can repeat the run; anyone can take such "
+            "noise off. Stamped into every output, charged like any run, never approved or published.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run all steps to a published release, without Airflow."""
@@ -106,9 +115,12 @@ def run(
         contract = load_contract(file)
         run_id = run_id or f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
         facts: dict[str, Any] = {"run_id": run_id}
-        with step_progress(errors, quiet=as_json) as progress, Run(contract, run_id, progress=progress.within) as one:
+        with (
+            step_progress(errors, quiet=as_json) as progress,
+            Run(contract, run_id, progress=progress.within, unsafe_seed=unsafe_seed) as one,
+        ):
             try:
-                for step in steps.STEPS:
+                for step in steps.STEPS if unsafe_seed is None else steps.BEFORE_APPROVAL:
                     with progress.step(step.__name__):
                         facts[step.__name__] = step(one)
             except KeyboardInterrupt:
@@ -123,8 +135,12 @@ def run(
                         steps.settle(one)
                 raise
             facts["settle"] = steps.settle(one)
+            if unsafe_seed is not None:
+                facts["folder"] = str(one.workspace.folder("bundle"))
         if as_json:
             print_json(facts)
+        elif unsafe_seed is not None:
+            console.print(f"[bold red]{facts['settle']['notice']}[/]\nthe folder: {facts['folder']}", highlight=False)
         else:
             _show_release(facts)
 

@@ -74,6 +74,7 @@ def history(name: PolicyName, as_json: AsJson = False) -> None:
                 "share": max(run.cost_train, run.cost_holdout) / capacity,
                 "attempts": ledger.attempts(name, run.run),
                 "release": run.published,
+                "not_private": "not_private" in run.details,
             }
             for run in ledger.runs(name)
         ]
@@ -87,7 +88,8 @@ def history(name: PolicyName, as_json: AsJson = False) -> None:
             release = row["release"] or {}
             charged = f"{release['epsilon']:.4f}" if release else ""
             table.add_row(
-                row["reserved_at"][:16], row["run"], row["state"], f"{row['share']:.2%}", charged,
+                row["reserved_at"][:16], row["run"],
+                f"{row['state']}, NOT PRIVATE" if row["not_private"] else row["state"], f"{row['share']:.2%}", charged,
                 release.get("version", ""),
             )  # fmt: skip
         console.print(table)

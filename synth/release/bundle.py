@@ -14,6 +14,7 @@ from synth.release.data import write_parts
 from synth.release.facts import ReleaseFacts
 from synth.release.manifest import artifact_digest, list_files
 from synth.release.report import report_document, report_html
+from synth.release.stamp import notice
 from synth.release.statement import statement, statement_markdown
 
 
@@ -38,7 +39,8 @@ def build_bundle(folder: Path, facts: ReleaseFacts, frames: Iterator[pd.DataFram
         "quality_report.html": report_html(facts),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    rows = write_parts(folder / "data", iter(frames), facts.schema)
+    seed = facts.unsafe_seed
+    rows = write_parts(folder / "data", iter(frames), facts.schema, None if seed is None else notice(seed))
     if rows != facts.rows:
         raise ValueError(f"Expected rows={facts.rows} of the release, given {rows}.")
     for name, text in texts.items():

@@ -11,6 +11,7 @@ from synth.contract import Contract
 from synth.release import wording
 from synth.release.facts import ReleaseFacts
 from synth.release.rendering import one_line, render
+from synth.release.stamp import stamp
 from synth.release.statement import statement
 
 # The hub's identifiers for licences that data comes under; any other is given as "other" with its name.
@@ -29,7 +30,9 @@ _SIZES = (
 
 def card(facts: ReleaseFacts) -> str:
     """The card: YAML front matter, then what the release is good for, what it is not, and what is claimed."""
-    matter = yaml.safe_dump(front_matter(facts.contract, facts.rows), sort_keys=False, allow_unicode=True, width=1_000)
+    matter = yaml.safe_dump(_front_matter(facts), sort_keys=False, allow_unicode=True, width=1_000)
+    if facts.unsafe_seed is not None:
+        return f"---\n{matter}---\n\n{render('not_private.md.jinja', s=statement(facts))}"
     body = render(
         "card.md.jinja",
         s=statement(facts),
@@ -39,6 +42,13 @@ def card(facts: ReleaseFacts) -> str:
         year=facts.created_at[:4],
     )
     return f"---\n{matter}---\n\n{body}"
+
+
+def _front_matter(facts: ReleaseFacts) -> dict[str, Any]:
+    matter = front_matter(facts.contract, facts.rows)
+    if facts.unsafe_seed is None:
+        return matter
+    return {**stamp(facts.unsafe_seed), **matter, "tags": ["synthetic", "not-private", "tabular"]}
 
 
 def front_matter(contract: Contract, rows: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from synth.contract import Contract
+from synth.release.stamp import PARQUET_KEY
 from synth.schema import ColumnDomain, Schema
 
 _PART_ROWS = 1_000_000
@@ -51,10 +52,11 @@ def stored_as(domain: ColumnDomain) -> str:
     return "category" if domain.kind == "categorical" else "float64"
 
 
-def write_parts(folder: Path, frames: Iterator[pd.DataFrame], schema: Schema) -> int:
+def write_parts(folder: Path, frames: Iterator[pd.DataFrame], schema: Schema, notice: str | None = None) -> int:
     """Write ``part-00000.parquet`` and so on, a row group for each frame; returns the number of rows.
 
     :param frames: decoded chunks with the schema's columns. Memory: one chunk.
+    :param notice: what the metadata of every part has to say.
     """
     folder.mkdir()
     written, part, in_part = 0, 0, 0
@@ -64,6 +66,8 @@ def write_parts(folder: Path, frames: Iterator[pd.DataFrame], schema: Schema) ->
     try:
         for frame in chain([first] if first is not None else [], frames):
             table = pa.Table.from_pandas(_stored(frame, schema), schema=layout, preserve_index=False)
+            if notice is not None:
+                table = table.replace_schema_metadata({**(table.schema.metadata or {}), PARQUET_KEY: notice.encode()})
             layout = table.schema
             if writer is not None and in_part + len(frame) > _PART_ROWS:
                 writer.close()

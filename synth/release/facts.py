@@ -48,6 +48,8 @@ class ReleaseFacts:
 
     :ivar version: random id; says nothing about the data.
     :ivar created_at: ISO 8601, UTC.
+    :ivar training_devices: every kind of device that an attempt at training ran on; decides what is said of the noise.
+    :ivar unsafe_seed: NOT PRIVATE if there is one: the release then carries that stamp instead of a claim.
     :ivar marginals: released noisy histogram of each column over its codes (null last), by column name.
     :ivar marginal_sigma: their discrete Gaussian noise scale.
     :ivar distributions: what the marginals were post-processed to, by column name; sums to one.
@@ -63,6 +65,7 @@ class ReleaseFacts:
     code_version: str
     rows: int
     sampling_seed: int
+    training_devices: tuple[str, ...]
     budget: BudgetFacts
     judgements: tuple[Judgement, ...]
     measurements: tuple[Measurement, ...]
@@ -73,3 +76,4 @@ class ReleaseFacts:
     distributions: Mapping[str, npt.NDArray[np.float64]]
     synthetic_counts: Mapping[str, npt.NDArray[np.int64]]
     method_facts: Mapping[str, Any]
+    unsafe_seed: int | None = None

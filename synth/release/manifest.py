@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from synth.canonical import canonical_json
+from synth.release.stamp import NOT_PRIVATE, is_stamped
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
@@ -45,13 +46,14 @@ def artifact_digest(files: Sequence[Mapping[str, Any]]) -> str:
 
 
 def build_manifest(folder: Path, *, dataset: str, version: str, created_at: str) -> dict[str, Any]:
-    """The manifest of a finished bundle, not approved yet."""
+    """The manifest of a finished bundle, not approved yet; stamped if the bundle is."""
     return {
         "format_version": FORMAT_VERSION,
         "dataset": dataset,
         "version": version,
         "created_at": created_at,
         "files": list_files(folder),
+        **({"not_private": True, "notice": NOT_PRIVATE} if is_stamped(folder) else {}),
     }
 
 

@@ -21,9 +21,10 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from synth.errors import NotApproved, PublishFailed, SluiceError, TamperedArtifact, VersionTaken
+from synth.errors import NotApproved, NotPrivate, PublishFailed, SluiceError, TamperedArtifact, VersionTaken
 from synth.release.bucket import open_place
 from synth.release.manifest import MANIFEST, artifact_digest, list_files, manifest_bytes, manifest_digest
+from synth.release.stamp import NOT_PRIVATE, is_stamped
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -43,7 +44,7 @@ def publish_bundle(
     :param manifest: with its approval, see :func:`synth.release.manifest.with_approval`.
     :param storage_options: what fsspec needs to open the bucket, beyond the URI and the environment; never shown.
     :raises ContractError: if ``uri`` holds credentials, or a variable in it is not set.
-    :raises NotApproved: if the manifest's approval is missing or about another artifact.
+    :raises NotApproved: if the manifest's approval is missing or about another artifact, or the bundle is not private.
     :raises TamperedArtifact: if the folder does not hold exactly the manifest's files.
     :raises VersionTaken: if the version exists with another manifest.
     :raises PublishFailed: if the bucket refuses or cannot be reached.
@@ -67,6 +68,10 @@ def _require_sound(folder: Path, dataset: str, version: str, manifest: Mapping[s
     for field, name in (("dataset", dataset), ("version", version)):
         if not _SAFE_NAME.fullmatch(name) or manifest[field] != name:
             raise ValueError(f"Expected {field}={manifest[field]!r} of the manifest as a plain name, given {name!r}.")
+    if "not_private" in manifest or is_stamped(folder):
+        raise NotPrivate(
+            f"release {version} of {dataset} is {NOT_PRIVATE}: it was drawn with --unsafe-seed and is never published"
+        )
     digest = artifact_digest(manifest["files"])
     approved = manifest.get("approval", {}).get("artifact_digest")
     if approved != digest:

@@ -18,6 +18,7 @@ from synth.release import charts, wording
 from synth.release.claim import composed, filter_share
 from synth.release.facts import ReleaseFacts
 from synth.release.rendering import render
+from synth.release.stamp import notice, stamp
 from synth.schema import ColumnDomain
 
 REPORT_VERSION = 1
@@ -27,6 +28,16 @@ _Z95 = 1.96
 
 def report_document(facts: ReleaseFacts) -> dict[str, Any]:
     """The report as plain values (``quality_report.json``)."""
+    document = _report(facts)
+    if facts.unsafe_seed is None:
+        return document
+    said = notice(facts.unsafe_seed)
+    for part in ("quality", "expectations", "budget", "marginals"):
+        document[part]["text"] = said
+    return {**stamp(facts.unsafe_seed), **document, "claim": {"not_private": True, "text": said}}
+
+
+def _report(facts: ReleaseFacts) -> dict[str, Any]:
     return {
         "report_version": REPORT_VERSION,
         "dataset": facts.contract.dataset.name,

@@ -20,6 +20,7 @@ from synth.release.claim import claim_problems, composed, epsilons
 from synth.release.data import column_document
 from synth.release.facts import ReleaseFacts
 from synth.release.rendering import render
+from synth.release.stamp import notice, stamp
 
 STATEMENT_VERSION = 1
 
@@ -30,16 +31,12 @@ def statement(facts: ReleaseFacts) -> dict[str, Any]:
     :raises ValueError: if a number of the facts is not what the plan's mechanisms compose to.
     """
     contract, plan = facts.contract, facts.plan
+    if facts.unsafe_seed is not None:
+        return _not_private(facts, facts.unsafe_seed)
     document: dict[str, Any] = {
         "statement_version": STATEMENT_VERSION,
         "dataset": contract.dataset.model_dump(mode="json"),
-        "release": {
-            "version": facts.version,
-            "created_at": facts.created_at,
-            "rows": facts.rows,
-            "contract_digest": plan.contract_digest,
-            "plan_digest": plan.digest(),
-        },
+        "release": _release(facts),
         "claim": _claim(facts),
         "contribution_bound": wording.contribution(contract),
         "split": wording.split(contract, plan.holdout_fraction),
@@ -59,7 +56,7 @@ def statement(facts: ReleaseFacts) -> dict[str, Any]:
             "description": wording.method(contract),
             "facts": dict(facts.method_facts),
         },
-        "randomness": wording.randomness(),
+        "randomness": wording.randomness(facts.training_devices),
         "sampling_seed": {"value": facts.sampling_seed, "text": wording.SAMPLING_SEED},
         "post_processing": wording.post_processing(contract),
         "validation": {
@@ -90,7 +87,31 @@ def statement(facts: ReleaseFacts) -> dict[str, Any]:
 
 def statement_markdown(facts: ReleaseFacts) -> str:
     """The statement for people."""
-    return render("privacy_statement.md.jinja", s=statement(facts))
+    template = "privacy_statement.md.jinja" if facts.unsafe_seed is None else "not_private.md.jinja"
+    return render(template, s=statement(facts))
+
+
+def _not_private(facts: ReleaseFacts, seed: int) -> dict[str, Any]:
+    """Instead of a statement: nothing is claimed."""
+    return {
+        **stamp(seed),
+        "statement_version": STATEMENT_VERSION,
+        "dataset": facts.contract.dataset.model_dump(mode="json"),
+        "release": _release(facts),
+        "claim": {"not_private": True, "text": notice(seed)},
+        "columns": [column_document(column, facts.contract) for column in facts.schema.columns],
+        "software": {"code_version": facts.code_version, "written_with": _software()},
+    }
+
+
+def _release(facts: ReleaseFacts) -> dict[str, Any]:
+    return {
+        "version": facts.version,
+        "created_at": facts.created_at,
+        "rows": facts.rows,
+        "contract_digest": facts.plan.contract_digest,
+        "plan_digest": facts.plan.digest(),
+    }
 
 
 def _claim(facts: ReleaseFacts) -> dict[str, Any]:

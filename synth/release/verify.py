@@ -19,6 +19,7 @@ from synth.release.bucket import open_place
 from synth.release.claim import claim_problems
 from synth.release.data import part_problems
 from synth.release.manifest import FORMAT_VERSION, MANIFEST, artifact_digest, manifest_digest, sha256_of
+from synth.release.stamp import NOT_PRIVATE
 from synth.release.statement import STATEMENT_VERSION
 
 _STATEMENT = "privacy_statement.json"
@@ -128,6 +129,9 @@ class _Reader:
                 f"{_STATEMENT} has statement_version {statement['statement_version']}, this program reads "
                 f"{STATEMENT_VERSION}"
             )
+            return
+        if "not_private" in statement:
+            yield f"{_STATEMENT} says {NOT_PRIVATE}: it was drawn with --unsafe-seed, and there is no claim to verify"
             return
         claim, release = statement["claim"], statement["release"]
         self.facts |= {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from synth.contract import Contract, UnitColumn
+from synth.device import noise_source
 from synth.release.rendering import number, percent, rounded_up
 
 BRANCHES = (
@@ -185,8 +187,13 @@ def method(contract: Contract) -> str:
     )
 
 
-def randomness() -> list[dict[str, str]]:
-    """Where noise and secret choices come from, and what is not claimed about them."""
+def randomness(training_devices: Sequence[str]) -> list[dict[str, str]]:
+    """Where noise and secret choices come from, and what is not claimed about them.
+
+    :param training_devices: every kind of device that an attempt at training ran on.
+    """
+    sources = [noise_source(device) for device in training_devices]
+    where = [f", attempts on {device}" for device in training_devices] if len(sources) > 1 else [""]
     return [
         {
             "used_for": "noise of histograms, counts and sums",
@@ -199,12 +206,10 @@ def randomness() -> list[dict[str, str]]:
             "source": "the operating system's cryptographic generator; sampling rates are rounded down to 2^-64",
             "caveat": "none known",
         },
-        {
-            "used_for": "noise of DP-SGD",
-            "source": "the operating system's cryptographic generator, through Box and Muller's transform",
-            "caveat": "floating-point: sums, clipping and noise are rounded, so the lowest bits are not those of an "
-            "ideal Gaussian (Mironov, 2012). The accounting is that of the ideal mechanism; no more is claimed.",
-        },
+        *(
+            {"used_for": f"noise of DP-SGD{on}", "source": noise.source, "caveat": noise.caveat}
+            for noise, on in zip(sources, where, strict=True)
+        ),
     ]
 
 

@@ -232,3 +232,27 @@ def test_a_sweep_counts_and_with_dry_run_does_nothing(
         assert json.loads(swept.stdout)["settled"] == 1
         assert run.workspace.exists("private/rows") is left
     assert "settled: 0" in sluice("sweep").stdout
+
+
+def test_an_unsafe_run_says_not_private_and_publishes_nothing(sluice: Sluice, tmp_path: Path) -> None:
+    sluice("budget", "register", tmp_path / "policy.yaml", "--by", "officer")
+    contract = tmp_path / "contract.yaml"
+    result = sluice("run", contract, "--run-id", "seedy", "--unsafe-seed", "7")
+    assert result.exit_code == 0, result.stderr
+    assert "NOT PRIVATE" in result.stdout
+    assert not (tmp_path / "bucket").exists()
+    without = sluice("run", contract, "--run-id", "seedy")
+    assert without.exit_code == 1
+    assert "--unsafe-seed" in without.stderr
+    assert not (tmp_path / "bucket").exists()
+    decided = sluice("decide", contract, "seedy", "approve", "--by", "ada", "--reason", "good")
+    assert decided.exit_code == 1
+    assert "--unsafe-seed" in decided.stderr
+    (row,) = json.loads(sluice("budget", "history", "people_policy", "--json").stdout)
+    assert row["not_private"] is True
+    assert "NOT PRIVATE" in sluice("budget", "history", "people_policy").stdout
+
+
+def test_the_help_of_the_unsafe_seed_says_not_private(sluice: Sluice) -> None:
+    text = " ".join(sluice("run", "--help").stdout.split())
+    assert "NOT PRIVATE" in text.split("--unsafe-seed")[1]

@@ -121,6 +121,7 @@ def made(contract: Contract) -> tuple[ReleaseFacts, tuple[pd.DataFrame, ...]]:
         code_version="0.0.0",
         rows=contract.rows,
         sampling_seed=7,
+        training_devices=("cpu",),
         budget=BudgetFacts(
             policy="patients",
             policy_epsilon=8.0,

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from synth.contract import Contract, contract_from_document
+from synth.device import noise_source
 from synth.release.facts import ReleaseFacts
 from synth.release.rendering import rounded_up
 from synth.release.statement import statement, statement_markdown
@@ -107,3 +108,39 @@ def test_every_registry_hint_names_a_field_of_the_statement(facts: ReleaseFacts)
 @pytest.mark.parametrize("value", [0.99914, 1.00001, 1e-6, 1.2345678e-7, 9.99999, 0.1, 7.0])
 def test_a_shown_epsilon_is_never_below_the_real_one(value: float) -> None:
     assert value <= float(rounded_up(value)) <= value * 1.002
+
+
+def noise_of_training(facts: ReleaseFacts, *devices: str) -> list[dict[str, str]]:
+    document = statement(replace(facts, training_devices=devices))
+    return [entry for entry in document["randomness"] if entry["used_for"].startswith("noise of DP-SGD")]
+
+
+def test_noise_of_a_cpu_is_stated_as_the_operating_systems(facts: ReleaseFacts) -> None:
+    (entry,) = noise_of_training(facts, "cpu")
+    assert "operating system's cryptographic generator, through Box and Muller" in entry["source"]
+    assert entry["caveat"].startswith("floating-point")
+
+
+def test_noise_of_a_gpu_is_stated_as_not_cryptographic(facts: ReleaseFacts) -> None:
+    (entry,) = noise_of_training(facts, "cuda")
+    assert "Philox" in entry["source"]
+    assert "64 bits" in entry["source"]
+    assert entry["caveat"].startswith("not cryptographic")
+    assert "floating-point" in entry["caveat"]
+    markdown = statement_markdown(replace(facts, training_devices=("cuda",)))
+    assert entry["source"] in markdown
+    assert entry["caveat"] in markdown
+
+
+def test_attempts_on_both_are_both_stated(facts: ReleaseFacts) -> None:
+    entries = noise_of_training(facts, "cpu", "cuda")
+    assert [entry["used_for"] for entry in entries] == [
+        "noise of DP-SGD, attempts on cpu",
+        "noise of DP-SGD, attempts on cuda",
+    ]
+    assert [entry["source"] for entry in entries] == [noise_source(device).source for device in ("cpu", "cuda")]
+
+
+def test_a_device_whose_generator_nobody_described_gets_no_statement(facts: ReleaseFacts) -> None:
+    with pytest.raises(KeyError, match="mps"):
+        noise_of_training(facts, "mps")

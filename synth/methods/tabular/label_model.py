@@ -8,6 +8,7 @@ confidence by correctness and to the released label share.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 
 from synth.methods.tabular.marginals import Probabilities
+from synth.randomness import random_words
 from synth.schema import Codes, Schema
 
 CONFIDENCE_BINS = 16
@@ -46,7 +48,9 @@ class LabelModel:
     def _network(self, hidden_units: int) -> nn.Module:
         width = self._one_hot_width + len(self._ranks)
         if hidden_units:
-            return nn.Sequential(nn.Linear(width, hidden_units), nn.ReLU(), nn.Linear(hidden_units, self.classes))
+            network = nn.Sequential(nn.Linear(width, hidden_units), nn.ReLU(), nn.Linear(hidden_units, self.classes))
+            _draw_start(network)
+            return network
         linear = nn.Linear(width, self.classes)
         nn.init.zeros_(linear.weight)
         return nn.Sequential(linear)
@@ -80,6 +84,17 @@ class LabelModel:
     def load(self, weights: dict[str, npt.NDArray[np.float32]]) -> None:
         """Replace the network's weights."""
         self.network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()})
+
+
+def _draw_start(network: nn.Module) -> None:
+    """Uniform weights as PyTorch's own, but not from its global generator: that may hold anybody's seed."""
+    words = random_words(sum(parameter.numel() for parameter in network.parameters()))
+    drawn = torch.from_numpy((words >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1)
+    with torch.no_grad():
+        for layer in (layer for layer in network.children() if isinstance(layer, nn.Linear)):
+            for parameter in layer.parameters():
+                part, drawn = drawn[: parameter.numel()], drawn[parameter.numel() :]
+                parameter.copy_(part.view_as(parameter) / math.sqrt(layer.in_features))
 
 
 def softmax(logits: npt.NDArray[np.float64]) -> Probabilities:
