@@ -38,6 +38,8 @@ def register_policy(
             f"{registered.filter.order}",
             highlight=False,
         )
+        if policy.succeeds is not None:
+            console.print(f"   it takes over all that {policy.succeeds} has spent, which admits nothing more")
         console.print(f"   keep a backup of its split key in {settings.keys}", highlight=False)
 
 
