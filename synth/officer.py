@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from synth.accounting import RenyiFilter
+from synth.anchors import note_successor, noted
 from synth.canonical import canonical_json
 from synth.contract import Contract, Policy, resolve_uri
 from synth.errors import PolicyError
@@ -95,6 +96,8 @@ def register(
 
     :param succeeds: the policy that this one takes over from, if ``policy.succeeds`` does not say so.
     :raises PolicyError: if the name or a source is taken by another policy, or it cannot succeed the one it names.
+    :raises AnchorsUnavailable: where it succeeds another: before anything is registered if what was noted cannot be
+        read, afterwards if the succession cannot be noted; registering again then notes it.
     """
     if succeeds is not None:
         policy = Policy.model_validate(policy.model_dump() | {"succeeds": succeeds})
@@ -102,6 +105,8 @@ def register(
     if policy.succeeds is not None:
         predecessor = RegisteredPolicy.from_document(ledger.policy(policy.succeeds).document)
         _refuse_unlike(predecessor.policy, policy)
+        if settings.anchors is not None:
+            ledger.verify(policy.succeeds, anchors=noted(settings.anchors, policy.succeeds))
         privacy_filter = predecessor.filter
     if privacy_filter.capacity < 1:
         raise PolicyError(
@@ -115,7 +120,9 @@ def register(
         "order": privacy_filter.order,
         "key_fingerprint": _fingerprint(_key(settings.keys / f"{policy.name}.key")),
     }
-    ledger.register(policy.name, document, privacy_filter.capacity, by, succeeds=policy.succeeds)
+    entry = ledger.register(policy.name, document, privacy_filter.capacity, by, succeeds=policy.succeeds)
+    if policy.succeeds is not None and settings.anchors is not None:
+        note_successor(settings.anchors, policy.succeeds, entry)
     return RegisteredPolicy.from_document(document)
 
 

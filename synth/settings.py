@@ -4,6 +4,8 @@
 database (default: SQLite in the home); ``SLUICE_WORKSPACES`` the private folders of runs; ``SLUICE_KEYS`` the split
 keys of policies. Workspaces and keys belong on access-restricted storage that the workers share. ``SLUICE_REPORTS``
 takes the quality reports that approvers read: nothing in there is private, so Airflow's API server may see it.
+``SLUICE_ANCHORS`` is the folder, or the fsspec URI of a bucket's prefix, where heads of the ledger are noted: best
+where nobody who can restore or rewrite the ledger can delete.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ class Settings:
     workspaces: Path
     keys: Path
     reports: Path | None = None
+    anchors: str | None = None
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -33,6 +36,7 @@ class Settings:
             workspaces=Path(os.environ.get("SLUICE_WORKSPACES", home / "runs")),
             keys=Path(os.environ.get("SLUICE_KEYS", home / "keys")),
             reports=Path(os.environ.get("SLUICE_REPORTS", home / "reports")),
+            anchors=os.environ.get("SLUICE_ANCHORS", str(home / "anchors")),
         )
 
     def run_folder(self, dataset: str, run_id: str) -> Path:

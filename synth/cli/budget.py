@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import getpass
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +13,7 @@ from rich.table import Table
 
 from synth.cli.output import AsJson, console, print_json, reported
 from synth.contract import load_policy
+from synth.errors import AnchorsUnavailable, PolicyError, SluiceError
 from synth.ledger import Ledger, PolicyRecord
 from synth.settings import Settings
 
@@ -110,12 +113,47 @@ def verify(
         list[str] | None,
         typer.Option(help="A head that an earlier call printed; may be repeated.", metavar="N:DIGEST"),
     ] = None,
+    release: Annotated[
+        list[str] | None,
+        typer.Option(help="A published release, whose statement tells the head of that moment; may be repeated."),
+    ] = None,
 ) -> None:
-    """Recompute a policy's hash chain and balances from its entries; the head it prints is worth noting elsewhere."""
-    anchors = dict(_anchor(noted) for noted in anchor or ())
+    """Recompute a policy's hash chain and balances from its entries, and compare it with every head that was noted.
+
+    Noted are those in SLUICE_ANCHORS, and those given. The head that it prints is worth noting elsewhere.
+    """
+    from synth.anchors import merged, noted
+
+    given: list[Mapping[int, str]] = [dict([_anchor(head)]) for head in anchor or ()]
     with reported(), _ledger() as ledger:
+        place = Settings.from_environment().anchors
+        known = [noted(place, name)] if place is not None else []
+        anchors = merged(name, [*known, *given, *(_head_of_release(uri, name) for uri in release or ())])
         last = ledger.verify(name, anchors=anchors)
-        console.print(f"[green]intact[/] {name}, head {last.sequence}:{last.digest}", highlight=False, soft_wrap=True)
+        compared = f"compared with {len(anchors)} noted elsewhere, " if anchors else ""
+        head = f"head {last.sequence}:{last.digest}"
+        console.print(f"[green]intact[/] {name}, {compared}{head}", highlight=False, soft_wrap=True)
+
+
+def _head_of_release(uri: str, name: str) -> dict[int, str]:
+    """The head that the ledger had when a release was published, as its privacy statement tells it."""
+    from synth.release.bucket import open_place
+
+    try:
+        place = open_place(uri)
+        statement = json.loads(place.file_system.cat_file(f"{place.path}/privacy_statement.json"))
+    except SluiceError:
+        raise
+    except Exception as error:
+        raise AnchorsUnavailable(
+            f"the statement of the release at {uri} cannot be read ({type(error).__name__}); check the address"
+        ) from None
+    match statement:
+        case {"ledger": {"policy": str(policy), "sequence": int(sequence), "digest": str(digest)}}:
+            if policy != name:
+                raise PolicyError(f"the release at {uri} was charged to policy {policy!r}: verify that one")
+            return {sequence: digest}
+    raise SluiceError(f"the statement of the release at {uri} does not tell the head of the ledger")
 
 
 @app.command()

@@ -251,7 +251,8 @@ class Ledger:
     def verify(self, policy: str, *, anchors: Mapping[int, str] | None = None) -> Entry:
         """Recompute the policy's chain and balances from its entries, and from its predecessors' what it took over.
 
-        :param anchors: digests noted elsewhere, by sequence number; only they reveal a tail cut off.
+        :param anchors: digests noted elsewhere, by sequence number, or `SUCCESSOR` for the registration of a policy
+            that took over; only they reveal a tail cut off.
         :returns: the last entry, whose sequence and digest are worth noting elsewhere.
         :raises TamperedArtifact: names the first entry that is not what was written.
         """

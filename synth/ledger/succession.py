@@ -21,16 +21,23 @@ from synth.ledger.entries import Entry
 from synth.ledger.history import Replay, tampered, verify_chain
 from synth.ledger.policies import PolicyRecord
 
+SUCCESSOR = 0
+"""The sequence number, which no entry has, under which the digest of a successor's registration is noted elsewhere."""
+
 _NAMED = 5
 
 
 def verify(chain: Chain, anchors: Mapping[int, str]) -> tuple[list[Entry], Replay]:
     """The history of a policy and what follows from it, with those of its predecessors checked along.
 
+    :param anchors: digests noted elsewhere, by sequence number; that of its successor's registration by `SUCCESSOR`.
     :raises TamperedArtifact: names the first entry that is not what the ledger wrote.
     """
     history = chain.history()
-    replay = verify_chain(chain.policy, history, anchors)
+    replay = verify_chain(chain.policy, history, {at: digest for at, digest in anchors.items() if at != SUCCESSOR})
+    successor = chain.successor() if SUCCESSOR in anchors else None
+    if SUCCESSOR in anchors and (successor is None or successor.digest != anchors[SUCCESSOR]):
+        raise tampered(chain.policy, len(history), "the policy that succeeded it, as was noted elsewhere, is not there")
     if replay.succeeds is not None:
         before = Chain(chain.connection, replay.succeeds["policy"])
         _, predecessor = verify(before, {replay.succeeds["sequence"]: replay.succeeds["digest"]})
