@@ -61,6 +61,12 @@ class LedgerUnavailable(LedgerError):
     retry = True
 
 
+class AnchorsUnavailable(SluiceError):
+    """The place where heads of the ledger are noted cannot be reached, so nobody knows whether the ledger is whole."""
+
+    retry = True
+
+
 class BudgetExceeded(LedgerError):
     """The privacy filter does not admit the request: the total would be passed."""
 

@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from synth.anchors import note
 from synth.errors import LedgerUnavailable
 from synth.ledger import Ledger
 from synth.ledger.entries import Entry
@@ -134,6 +135,9 @@ class _Sweeper:
             for policy in histories:
                 end_run(self.ledger, policy, run)
             erase_private(folder)
+            if self.settings.anchors is not None:
+                for policy in histories:
+                    note(self.settings.anchors, policy, self.ledger.head(policy))
 
     def _remove(self, folder: Path, report: Path | None = None) -> None:
         """The key, then all, under a name by which the next sweep knows what this one could not finish."""

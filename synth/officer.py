@@ -1,7 +1,9 @@
 """What the privacy officer does: register a policy, and what every run checks against it.
 
 A policy binds source URIs, the privacy unit, the total (ε, δ), the most that one release may take, the approval and the
-key of the split. It is immutable, and a contract can only be stricter.
+key of the split. It is immutable, and a contract can only be stricter. What has to change all the same, a lost key or
+the approvers say, takes a policy that succeeds it: with a key of its own, the same total, and all that was spent before
+charged to both branches.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from synth.accounting import RenyiFilter
+from synth.anchors import note_successor, noted
 from synth.canonical import canonical_json
 from synth.contract import Contract, Policy, WindowRule, resolve_uri
 from synth.errors import PolicyError
@@ -23,6 +26,10 @@ from synth.schema import Schema
 from synth.settings import Settings
 
 _KEY_BYTES = 32
+# In these a policy may differ from the one it succeeds; the ledger sees to it that no source is dropped.
+_MAY_CHANGE = {
+    "name", "succeeds", "sources", "max_release_epsilon", "horizon", "holdout_fraction", "approval", "unit",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,26 +90,42 @@ class RegisteredPolicy:
         return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:32]
 
 
-def register(ledger: Ledger, settings: Settings, policy: Policy, *, by: str) -> RegisteredPolicy:
+def register(
+    ledger: Ledger, settings: Settings, policy: Policy, *, by: str, succeeds: str | None = None
+) -> RegisteredPolicy:
     """Register a policy in the ledger; registering the same one again changes nothing.
 
     Draws the split key if this deployment has none for the policy.
 
-    :raises PolicyError: if the name or a source is taken by another policy.
+    :param succeeds: the policy that this one takes over from, if ``policy.succeeds`` does not say so.
+    :raises PolicyError: if the name or a source is taken by another policy, or it cannot succeed the one it names.
+    :raises AnchorsUnavailable: where it succeeds another: before anything is registered if what was noted cannot be
+        read, afterwards if the succession cannot be noted; registering again then notes it.
     """
+    if succeeds is not None:
+        policy = Policy.model_validate(policy.model_dump() | {"succeeds": succeeds})
     privacy_filter = RenyiFilter.for_budget(policy.epsilon, policy.delta)
+    if policy.succeeds is not None:
+        predecessor = RegisteredPolicy.from_document(ledger.policy(policy.succeeds).document)
+        _refuse_unlike(predecessor.policy, policy)
+        if settings.anchors is not None:
+            ledger.verify(policy.succeeds, anchors=noted(settings.anchors, policy.succeeds))
+        privacy_filter = predecessor.filter
     if privacy_filter.capacity < 1:
         raise PolicyError(
             f"policy {policy.name!r}: epsilon={policy.epsilon:g} with delta={policy.delta:g} leaves nothing to spend "
             "under Rényi DP; raise epsilon or delta"
         )
     document = {
-        "policy": policy.model_dump(mode="json"),
+        # Without what is not set, so that a field of a later version does not make another policy of an earlier one.
+        "policy": policy.model_dump(mode="json", exclude_none=True),
         "sources": [resolve_uri(source) for source in policy.sources],
         "order": privacy_filter.order,
         "key_fingerprint": _fingerprint(_key(settings.keys / f"{policy.name}.key")),
     }
-    ledger.register(policy.name, document, privacy_filter.capacity, by)
+    entry = ledger.register(policy.name, document, privacy_filter.capacity, by, succeeds=policy.succeeds)
+    if policy.succeeds is not None and settings.anchors is not None:
+        note_successor(settings.anchors, policy.succeeds, entry)
     return RegisteredPolicy.from_document(document)
 
 
@@ -140,12 +163,34 @@ def policy_for(ledger: Ledger, contract: Contract) -> RegisteredPolicy:
     return registered
 
 
+def _refuse_unlike(before: Policy, policy: Policy) -> None:
+    """`PolicyError` where a policy would not bear out what was promised under the one that it succeeds."""
+    there, here = (each.model_dump(mode="json", exclude_none=True) for each in (before, policy))
+    changed = sorted(field for field in {*there, *here} - _MAY_CHANGE if there.get(field) != here.get(field))
+    if changed:
+        raise PolicyError(
+            f"policy {policy.name!r} cannot succeed policy {before.name!r} with another {' and another '.join(changed)}"
+            ": earlier releases were promised against the registered values; give it those"
+        )
+    # Each row belongs to one person, so what was claimed per person covers it; nothing else follows.
+    if policy.unit not in (before.unit, "row"):
+        raise PolicyError(
+            f"policy {policy.name!r} cannot succeed policy {before.name!r}: unit changes from {_unit(before.unit)} to "
+            f"{_unit(policy.unit)}. What was spent on each {_thing(before.unit)} says nothing about a "
+            f"{_thing(policy.unit)} to which many of them belong: it lost more than was counted; keep the unit"
+        )
+
+
 def _unit(unit: Any) -> str:
     return "row" if unit == "row" else f"column {unit.column!r}"
 
 
 def _window(rule: WindowRule | None) -> str:
     return "none" if rule is None else f"every {rule.every} by column {rule.column!r}"
+
+
+def _thing(unit: Any) -> str:
+    return "row" if unit == "row" else f"value of {_unit(unit)}"
 
 
 def _fingerprint(key: bytes) -> str:

@@ -4,6 +4,8 @@
 database (default: SQLite in the home); ``SLUICE_WORKSPACES`` the private folders of runs; ``SLUICE_KEYS`` the split
 keys of policies. Workspaces and keys belong on access-restricted storage that the workers share. ``SLUICE_REPORTS``
 takes the quality reports that approvers read: nothing in there is private, so Airflow's API server may see it.
+``SLUICE_ANCHORS`` is the folder, or the fsspec URI of a bucket's prefix, where heads of the ledger are noted: best
+where nobody who can restore or rewrite the ledger can delete.
 
 ``SLUICE_WORKSPACE_KEY`` holds the keys under which workspaces are encrypted: the first encrypts, all may decrypt.
 ``SLUICE_RETENTION_HOURS`` is how long a run that was broken off may keep private rows, ``SLUICE_WORKSPACE_DAYS`` how
@@ -43,6 +45,7 @@ class Settings:
     workspace_keys: tuple[bytes, ...] = field(default=(), repr=False)
     retention_hours: float = 168
     workspace_days: float = 30
+    anchors: str | None = None
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -59,6 +62,7 @@ class Settings:
             workspace_keys=workspace_keys(os.environ.get("SLUICE_WORKSPACE_KEY", ""), "SLUICE_WORKSPACE_KEY"),
             retention_hours=_positive("SLUICE_RETENTION_HOURS", cls.retention_hours),
             workspace_days=_positive("SLUICE_WORKSPACE_DAYS", cls.workspace_days),
+            anchors=os.environ.get("SLUICE_ANCHORS", str(home / "anchors")),
         )
 
     def run_folder(self, dataset: str, run_id: str) -> Path:

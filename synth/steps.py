@@ -29,6 +29,7 @@ from synth.assembly import (
     synthetic_frames,
 )
 from synth.boundary import Facts, Step, step
+from synth.continuity import note_head, verify_ledger
 from synth.errors import (
     NotApproved,
     QualityRejected,
@@ -80,7 +81,7 @@ def allocate(run: Run) -> Facts:
     :raises TamperedArtifact: if the ledger's history does not bear out the balance that the budget is taken from.
     """
     workspace, registered = run.workspace, run.registered
-    run.ledger.verify(run.policy_name)
+    verify_ledger(run)
     if not workspace.exists("public/plan.json"):
         window = window_to_release(run.contract)
         plan = plan_release(run.contract, registered.policy.holdout_fraction, pace=_pace(run, window), window=window)
@@ -99,6 +100,7 @@ def allocate(run: Run) -> Facts:
         horizon=registered.policy.horizon,
         details={"dataset": run.contract.dataset.name, "plan": plan.document()} | stamp(seed),
     )
+    note_head(run)
     record_request(run)
     cost = max(sum(c.cost for c in charges if branch in c.branches) for branch in (TRAIN, HOLDOUT))
     return {
@@ -244,7 +246,7 @@ def publish(run: Run) -> Facts:
         raise NotApproved(
             f"run {run.name!r}: the folder to publish is not the artifact that passed the gate and was approved"
         )
-    run.ledger.verify(run.policy_name)
+    verify_ledger(run)
     approved = with_approval(manifest, **_approval_it_goes_out_with(run, decision), artifact=decision["artifact"])
     uri = publish_bundle(folder, run.contract.publish.uri, dataset, version, approved, run.storage_options)
     fact = {"uri": uri, "version": version, "artifact": decision["artifact"], "epsilon": judged["epsilon"]}
@@ -262,6 +264,7 @@ def settle(run: Run) -> Facts:
     policy = policy_for(run.ledger, run.contract).policy.name
     freed = end_run(run.ledger, policy, run.name)
     run.erase_private()
+    note_head(run)
     return {"never_started": freed}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +39,8 @@ def register_policy(
             f"{registered.filter.order}",
             highlight=False,
         )
+        if policy.succeeds is not None:
+            console.print(f"   it takes over all that {policy.succeeds} has spent, which admits nothing more")
         console.print(f"   keep a backup of its split key in {settings.keys}", highlight=False)
 
 
@@ -110,12 +113,27 @@ def verify(
         list[str] | None,
         typer.Option(help="A head that an earlier call printed; may be repeated.", metavar="N:DIGEST"),
     ] = None,
+    release: Annotated[
+        list[str] | None,
+        typer.Option(help="A published release, whose statement tells the head of that moment; may be repeated."),
+    ] = None,
 ) -> None:
-    """Recompute a policy's hash chain and balances from its entries; the head it prints is worth noting elsewhere."""
-    anchors = dict(_anchor(noted) for noted in anchor or ())
+    """Recompute a policy's hash chain and balances from its entries, and compare it with every head that was noted.
+
+    Noted are those in SLUICE_ANCHORS, and those given. The head that it prints is worth noting elsewhere.
+    """
+    from synth.anchors import merged, noted
+    from synth.release.heads import head_of_release
+
+    given: list[Mapping[int, str]] = [dict([_anchor(head)]) for head in anchor or ()]
     with reported(), _ledger() as ledger:
+        place = Settings.from_environment().anchors
+        known = [noted(place, name)] if place is not None else []
+        anchors = merged(name, [*known, *given, *(head_of_release(uri, name) for uri in release or ())])
         last = ledger.verify(name, anchors=anchors)
-        console.print(f"[green]intact[/] {name}, head {last.sequence}:{last.digest}", highlight=False, soft_wrap=True)
+        compared = f"compared with {len(anchors)} noted elsewhere, " if anchors else ""
+        head = f"head {last.sequence}:{last.digest}"
+        console.print(f"[green]intact[/] {name}, {compared}{head}", highlight=False, soft_wrap=True)
 
 
 @app.command()

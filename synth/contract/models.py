@@ -350,6 +350,7 @@ class Policy(Frozen):
     )
     holdout_fraction: Annotated[float, Field(ge=0.05, le=0.5)] = 0.2
     approval: PolicyApproval
+    succeeds: Name | None = Field(None, description="The policy that this one takes over from, with all it has spent.")
 
     @model_validator(mode="after")
     def _release_within_total(self) -> Policy:

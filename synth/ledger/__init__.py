@@ -8,5 +8,6 @@ from synth.ledger.entries import Entry
 from synth.ledger.history import RunSummary
 from synth.ledger.ledger import Ledger
 from synth.ledger.policies import PolicyRecord
+from synth.ledger.succession import SUCCESSOR
 
-__all__ = ["Balance", "Charge", "Entry", "Ledger", "PolicyRecord", "RunSummary"]
+__all__ = ["SUCCESSOR", "Balance", "Charge", "Entry", "Ledger", "PolicyRecord", "RunSummary"]

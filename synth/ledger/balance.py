@@ -83,6 +83,20 @@ class Balance:
         return self.spent + self.reserved
 
 
+def opening(registration: Mapping[str, Any]) -> Splits:
+    """What a policy starts with, from its registration's payload: nothing, or all that the one it succeeds held.
+
+    Carried over under a split of its own and in both branches: whoever it was, they were charged that.
+
+    >>> opening({"succeeds": {"policy": "p", "carried": {"": {"total": 5, "releases": 1}}}})
+    {'carried:p': {'train': 5, 'holdout': 5}}
+    """
+    if "succeeds" not in registration:
+        return {}
+    split_id, carried = f"carried:{registration['succeeds']['policy']}", registration["succeeds"]["carried"]
+    return {held_under(window, split_id): dict.fromkeys(BRANCHES, held["total"]) for window, held in carried.items()}
+
+
 def checked_charges(charges: Sequence[Charge]) -> tuple[Charge, ...]:
     """``charges`` if there is one at least and none twice."""
     names = [charge.mechanism for charge in charges]

@@ -7,6 +7,7 @@ policy's lock.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, func, insert, not_, or_, select
 
-from synth.errors import PolicyError, TamperedArtifact
+from synth.errors import LedgerError, PolicyError, TamperedArtifact
+from synth.ledger.balance import opening
 from synth.ledger.entries import Entry, Splits, canonical_json, policy_name
 from synth.ledger.models import entries as table
 from synth.ledger.models import policies
@@ -52,10 +54,19 @@ class Chain:
 
     def register(self, payload: dict[str, Any]) -> Entry:
         """Insert the first entry."""
-        entry = Entry.registration(self.policy, canonical_json(payload), _now()).sealed()
+        text = canonical_json(payload)
+        entry = Entry.registration(self.policy, text, _opening_text(text), _now()).sealed()
         row = {name: value for name, value in entry.columns().items() if name in policies.columns}
         self.connection.execute(insert(policies).values(row))
         return entry
+
+    def successor(self) -> Entry | None:
+        """The registration of the policy that took over from this one; reads the policies, however few match."""
+        mentioned = policies.c.payload.contains(f'"policy":"{self.policy}"', autoescape=True)
+        for entry in self._intact(_registrations(self.connection, select(policies).where(mentioned))):
+            if entry.payload.get("succeeds", {}).get("policy") == self.policy:
+                return entry
+        return None
 
     def last(self) -> Entry:
         found = self._read(self._mine().order_by(table.c.sequence.desc()).limit(1))
@@ -141,7 +152,18 @@ def registrations(connection: Connection) -> list[Entry]:
 
 
 def _registrations(connection: Connection, statement: Select[Any]) -> list[Entry]:
-    return [Entry.registration(row.policy, row.payload, row.at, row.digest) for row in connection.execute(statement)]
+    return [
+        Entry.registration(row.policy, row.payload, _opening_text(row.payload), row.at, row.digest)
+        for row in connection.execute(statement)
+    ]
+
+
+def _opening_text(payload_text: str) -> str:
+    """The balance of a registration, which follows from its payload and so is not stored."""
+    try:
+        return canonical_json(opening(json.loads(payload_text)))
+    except (ValueError, TypeError, KeyError, AttributeError, LedgerError):
+        return canonical_json({})  # a forged payload, to be found by its digest or by the replay
 
 
 def _now() -> str:

@@ -106,8 +106,10 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing(self, lock: str, duty: Duty = Duty.WORKER) -> Iterator[Connection]:
-        """The only transaction under ``lock``, committed when the block ends without an error.
+    def writing(self, *locks: str, duty: Duty = Duty.WORKER) -> Iterator[Connection]:
+        """The only transaction under each of ``locks``, committed when the block ends without an error.
+
+        Who takes several takes `REGISTRATION_LOCK` first, and only one more: so none waits for another in a circle.
 
         :param duty: whose rights it needs, for the text of an error.
         """
@@ -118,14 +120,15 @@ class Database:
         ):
             if not self.is_sqlite:
                 connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'"))
-                connection.execute(select(func.pg_advisory_xact_lock(lock_number(lock))))
+                for lock in locks:
+                    connection.execute(select(func.pg_advisory_xact_lock(lock_number(lock))))
             yield connection
 
     def migrate(self) -> None:
         """Bring the schema to this version's; does nothing where it already is."""
         if self.is_current():
             return
-        with _alembic, self.writing(MIGRATION_LOCK, Duty.OWNER) as connection:
+        with _alembic, self.writing(MIGRATION_LOCK, duty=Duty.OWNER) as connection:
             config = _alembic_config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
@@ -139,7 +142,7 @@ class Database:
             raise LedgerError(f"the ledger {self.place} is an SQLite file, and SQLite has no roles; leave them out")
         if len(set(named.values())) < len(named):
             raise LedgerError("the officer and the worker need a role each: one for both would separate nothing")
-        with self.writing(MIGRATION_LOCK, Duty.OWNER) as connection:
+        with self.writing(MIGRATION_LOCK, duty=Duty.OWNER) as connection:
             for duty, role in named.items():
                 rights.grant(connection, duty, role)
 

@@ -59,9 +59,9 @@ class Entry:
         return balance
 
     @classmethod
-    def registration(cls, policy: str, payload_text: str, at: str, digest: str = "") -> Entry:
+    def registration(cls, policy: str, payload_text: str, balance_text: str, at: str, digest: str = "") -> Entry:
         """The first entry of a policy; what is not given is the same for all of them."""
-        return cls(policy, 1, "policy", POLICY_KEY, "", payload_text, canonical_json({}), at, "", digest)
+        return cls(policy, 1, "policy", POLICY_KEY, "", payload_text, balance_text, at, "", digest)
 
     def columns(self) -> dict[str, Any]:
         """The row, by column name."""

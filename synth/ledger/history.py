@@ -6,6 +6,7 @@ can tell whether those are right. Nothing here decides an admission: that reads 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -13,7 +14,7 @@ from typing import Any
 
 from synth.errors import TamperedArtifact
 from synth.ledger import entries as keys
-from synth.ledger.balance import Balance, Charge, held_under, in_window, minus, plus, total
+from synth.ledger.balance import Balance, Charge, held_under, in_window, minus, opening, plus, total, windows_of
 from synth.ledger.entries import Entry, Splits, canonical_json
 
 
@@ -55,12 +56,29 @@ class _Run:
     def key(self) -> str:
         return held_under(self.window, self.split_id)
 
+    @property
+    def pending(self) -> set[str]:
+        """Mechanisms that neither started nor were freed."""
+        return set(self.charges) - set(self.attempts) - self.freed
+
+    @property
+    def state(self) -> str:
+        """See `RunSummary`."""
+        if self.published is not None:
+            return "published"
+        if len(self.freed) == len(self.charges):
+            return "freed"
+        if self.settled or self.freed:
+            return "settled"
+        return "started" if self.attempts else "reserved"
+
 
 @dataclass
 class Replay:
     """A fold over one policy's entries, in order: `apply` each."""
 
     capacity: int = 0
+    succeeds: Mapping[str, Any] | None = None
     held: Splits = field(default_factory=dict)
     spent: Splits = field(default_factory=dict)
     runs: dict[str, _Run] = field(default_factory=dict)
@@ -77,15 +95,15 @@ class Replay:
         try:
             self._apply(entry)
         except Exception:  # whatever a forged payload makes of the fold, the entry is not the ledger's
-            raise _tampered(
-                entry.policy, entry.sequence, "the ledger's rules do not allow it where it stands"
-            ) from None
+            raise tampered(entry.policy, entry.sequence, "the ledger's rules do not allow it where it stands") from None
 
     def _apply(self, entry: Entry) -> None:
         payload = entry.payload
         if self.capacity == 0 or entry.kind == "policy":
             _require(self.capacity == 0 and entry.kind == "policy" and entry.key == keys.POLICY_KEY)
-            self.capacity = payload["capacity"]
+            self.capacity, self.succeeds = payload["capacity"], payload.get("succeeds")
+            self.held = self.spent = opening(payload)
+            _require(all(0 <= total(self.held, window) <= self.capacity for window in windows_of(self.held)))
         elif entry.kind == "reserve":
             _require(entry.key == keys.reserve_key(entry.run) and entry.run not in self.runs)
             charges = {charge["mechanism"]: Charge.from_json(charge) for charge in payload["charges"]}
@@ -121,6 +139,23 @@ class Replay:
         """Every run that reserved, in order of reservation."""
         return [_summary(name, run) for name, run in self.runs.items()]
 
+    def unfinished(self) -> list[str]:
+        """The runs that could still go on: not settled, or with a mechanism that neither started nor was freed."""
+        return [name for name, run in self.runs.items() if run.state in ("reserved", "started") or run.pending]
+
+    def carried(self) -> dict[str, dict[str, int]]:
+        """What a successor takes over, by window: all that is held, and how many releases were admitted."""
+        before = self.succeeds["carried"] if self.succeeds is not None else {}
+        admitted = Counter(run.window for run in self.runs.values() if run.state != "freed")
+        carried = {
+            window: {
+                "total": total(self.held, window),
+                "releases": admitted[window] + before.get(window, {}).get("releases", 0),
+            }
+            for window in sorted(windows_of(self.held))
+        }
+        return {window: what for window, what in carried.items() if what["total"]}
+
     def _begin(self, entry: Entry, run: _Run, mechanism: str, attempt: int) -> None:
         charge = run.charges[mechanism]
         _require(entry.key == keys.begin_key(entry.run, mechanism, attempt))
@@ -144,7 +179,7 @@ class Replay:
         _require(total(self.held, run.window) <= self.capacity)
 
 
-def verify_chain(policy: str, history: list[Entry], anchors: Mapping[int, str]) -> None:
+def verify_chain(policy: str, history: list[Entry], anchors: Mapping[int, str]) -> Replay:
     """Recompute digests, links, sequence and balances.
 
     :param anchors: digests that were noted elsewhere, by sequence number: they show what the chain alone
@@ -152,29 +187,31 @@ def verify_chain(policy: str, history: list[Entry], anchors: Mapping[int, str]) 
     :raises TamperedArtifact: names the first entry that is not what the ledger wrote.
     """
     if history and (history[0].sequence != 1 or history[0].previous != ""):
-        raise _tampered(policy, 1, "it is missing or is not the first")
+        raise tampered(policy, 1, "it is missing or is not the first")
     for entry in history[:1]:
         if not entry.is_intact():
-            raise _tampered(policy, entry.sequence, "it does not carry its own digest")
+            raise tampered(policy, entry.sequence, "it does not carry its own digest")
     for before, entry in pairwise(history):
         if entry.sequence != before.sequence + 1:
-            raise _tampered(policy, before.sequence + 1, "it is missing or there twice")
+            raise tampered(policy, before.sequence + 1, "it is missing or there twice")
         if entry.previous != before.digest:
-            raise _tampered(policy, entry.sequence, "it does not follow the entry before it")
+            raise tampered(policy, entry.sequence, "it does not follow the entry before it")
         if not entry.is_intact():
-            raise _tampered(policy, entry.sequence, "it does not carry its own digest")
+            raise tampered(policy, entry.sequence, "it does not carry its own digest")
     replay = Replay()
     for entry in history:
         replay.apply(entry)
         if entry.balance_text != canonical_json(replay.held):
-            raise _tampered(policy, entry.sequence, "its balance does not follow from the entries up to it")
+            raise tampered(policy, entry.sequence, "its balance does not follow from the entries up to it")
     digests = {entry.sequence: entry.digest for entry in history}
     for sequence, digest in sorted(anchors.items()):
         if digests.get(sequence) != digest:
-            raise _tampered(policy, sequence, "its digest is not the one that was noted elsewhere")
+            raise tampered(policy, sequence, "its digest is not the one that was noted elsewhere")
+    return replay
 
 
-def _tampered(policy: str, sequence: int, fault: str) -> TamperedArtifact:
+def tampered(policy: str, sequence: int, fault: str) -> TamperedArtifact:
+    """The error that says from which entry on a ledger is not what was written."""
     return TamperedArtifact(
         f"policy {policy!r}: the ledger is not intact from entry {sequence} on: {fault}; do not release "
         "from this database, restore it from a trusted copy"
@@ -187,20 +224,12 @@ def _require(holds: bool) -> None:
 
 
 def _summary(name: str, run: _Run) -> RunSummary:
-    if run.published is not None:
-        state = "published"
-    elif len(run.freed) == len(run.charges):
-        state = "freed"
-    elif run.settled or run.freed:
-        state = "settled"
-    else:
-        state = "started" if run.attempts else "reserved"
     payload = run.reservation.payload
     held = run.held[run.key]
     return RunSummary(
         run=name,
         reserved_at=run.reservation.at,
-        state=state,
+        state=run.state,
         plan_digest=payload["plan_digest"],
         split_id=run.split_id,
         window=run.window,

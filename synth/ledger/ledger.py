@@ -21,15 +21,16 @@ from typing import Any
 
 from synth.errors import LedgerError, PolicyError
 from synth.ledger import entries as keys
-from synth.ledger import pacing, spending
+from synth.ledger import pacing, spending, succession
 from synth.ledger.balance import Balance, Charge, window_name, windows_of
 from synth.ledger.chain import Chain, registrations
 from synth.ledger.database import REGISTRATION_LOCK, Database
 from synth.ledger.entries import Entry, canonical_json
-from synth.ledger.history import Replay, RunSummary, verify_chain
+from synth.ledger.history import Replay, RunSummary
 from synth.ledger.policies import PolicyRecord, policy_payload, refuse_another, refuse_shared_sources
 from synth.ledger.rights import Duty
 from synth.ledger.spending import reservation_payload
+from synth.ledger.succession import lineage, take_over
 
 
 class Ledger:
@@ -76,22 +77,31 @@ class Ledger:
 
     # Policies
 
-    def register(self, name: str, document: Mapping[str, Any], capacity: int, by: str) -> Entry:
+    def register(
+        self, name: str, document: Mapping[str, Any], capacity: int, by: str, *, succeeds: str | None = None
+    ) -> Entry:
         """Register a policy. The same document and capacity again return the first registration.
 
         :param document: the policy; its ``sources`` lists the normalised URIs that belong to it.
         :param capacity: nano-nats of Rényi divergence at the policy's order, rounded down.
-        :raises PolicyError: the name is registered with other fields, or a source belongs to another policy.
+        :param succeeds: the policy that this one takes over from, with its sources and all that was charged.
+        :raises PolicyError: the name is registered with other fields, a source belongs to another policy, or the
+            policy to succeed has an unfinished run, a successor, another capacity or a source that this one lacks.
         """
         payload = policy_payload(keys.policy_name(name), document, capacity, by)
-        with self._database.writing(REGISTRATION_LOCK, Duty.OFFICER) as connection:
+        locks = [REGISTRATION_LOCK] if succeeds is None else [REGISTRATION_LOCK, _lock(keys.policy_name(succeeds))]
+        with self._database.writing(*locks, duty=Duty.OFFICER) as connection:
             chain = Chain(connection, name)
             registered = chain.registration()
             if registered is not None:
-                refuse_another(PolicyRecord.from_entry(registered), document, capacity)
+                refuse_another(PolicyRecord.from_entry(registered), document, capacity, succeeds)
                 return registered
-            others = [PolicyRecord.from_entry(entry) for entry in registrations(connection)]
-            refuse_shared_sources(name, document, others)
+            records = [PolicyRecord.from_entry(entry) for entry in registrations(connection)]
+            mine = []
+            if succeeds is not None:
+                payload["succeeds"] = take_over(Chain(connection, succeeds), name, document, capacity)
+                mine = lineage(records, succeeds)
+            refuse_shared_sources(name, document, [record for record in records if record.name not in mine])
             return chain.register(payload)
 
     def policy(self, name: str) -> PolicyRecord:
@@ -102,9 +112,16 @@ class Ledger:
         with self._database.reading() as connection:
             return [PolicyRecord.from_entry(entry) for entry in registrations(connection)]
 
+    def lineage(self, name: str) -> list[str]:
+        """The policies that ``name`` succeeded, oldest first, then ``name``: one budget, taken over and over."""
+        return lineage(self.policies(), self.policy(name).name)
+
     def policy_for_source(self, uri: str) -> PolicyRecord:
-        for record in self.policies():
-            if uri in record.document["sources"]:
+        """The policy that a source belongs to now; one that was succeeded has no sources any more."""
+        records = self.policies()
+        succeeded = {record.succeeds for record in records}
+        for record in records:
+            if uri in record.document["sources"] and record.name not in succeeded:
                 return record
         raise PolicyError(
             f"source {uri!r} belongs to no policy, so nothing may be released from it; the privacy officer "
@@ -237,15 +254,15 @@ class Ledger:
             return chain.last()
 
     def verify(self, policy: str, *, anchors: Mapping[int, str] | None = None) -> Entry:
-        """Recompute the policy's chain and balances from its entries.
+        """Recompute the policy's chain and balances from its entries, and from its predecessors' what it took over.
 
-        :param anchors: digests noted elsewhere, by sequence number; only they reveal a tail cut off.
+        :param anchors: digests noted elsewhere, by sequence number, or `SUCCESSOR` for the registration of a policy
+            that took over; only they reveal a tail cut off.
         :returns: the last entry, whose sequence and digest are worth noting elsewhere.
         :raises TamperedArtifact: names the first entry that is not what was written.
         """
         with self._database.reading() as connection:
-            history = Chain(connection, policy).history()
-        verify_chain(policy, history, anchors or {})
+            history, _ = succession.verify(Chain(connection, policy), anchors or {})
         if not history:
             raise PolicyError(f"policy {policy!r} is not registered, so there is nothing to verify")
         return history[-1]
@@ -259,7 +276,11 @@ class Ledger:
 
     @contextmanager
     def _writing(self, policy: str) -> Iterator[Chain]:
-        with self._database.writing(f"policy {policy}") as connection:
+        with self._database.writing(_lock(policy)) as connection:
             chain = Chain(connection, policy)
             chain.policy_entry()
             yield chain
+
+
+def _lock(policy: str) -> str:
+    return f"policy {policy}"

@@ -3,7 +3,7 @@
 A *horizon* is the number of releases that a policy plans, in each window where it has windows. What is left is shared
 out evenly among those still to come, so a release that cost more, by another attempt say, makes the later ones smaller
 and pushes none of them out. A run counts as a release from its reservation on, unless all of it was given back: then
-nothing of it ever started.
+nothing of it ever started. A policy that succeeds another goes on counting where that one ended.
 
 Counting takes one query. It reads index entries of the policy's reservations, two each, and the rows of those that
 count; so its cost grows with the runs under the policy, by some microseconds a run, not with what they recorded.
@@ -30,7 +30,9 @@ def releases_left(chain: Chain, horizon: int, window: str) -> int:
     """
     if type(horizon) is not int or horizon < 1:
         raise LedgerError(f"horizon {horizon!r} is not accepted: a whole number of releases, at least 1")
-    admitted = chain.admitted().get(window_name(window), 0)
+    carried = chain.policy_entry().payload.get("succeeds", {}).get("carried", {})
+    before: int = carried.get(window_name(window), {}).get("releases", 0)
+    admitted = before + chain.admitted().get(window, 0)
     if admitted >= horizon:
         raise BudgetExceeded(
             f"{budget_name(chain.policy, window)} plans {horizon} releases and {admitted} were admitted, so there is "

@@ -1,7 +1,8 @@
 """Policies as the ledger knows them: the officer's document, its capacity, and who registered it.
 
 A policy is immutable: its capacity is what every earlier release was promised against. A source belongs to
-one policy for good, so giving it another name never resets what was spent on the people behind it.
+one policy for good, so giving it another name never resets what was spent on the people behind it. Only a policy that
+succeeds another one takes its sources over, with what was spent (`synth.ledger.succession`).
 """
 
 from __future__ import annotations
@@ -16,18 +17,23 @@ from synth.ledger.entries import Entry, canonical_json
 
 @dataclass(frozen=True)
 class PolicyRecord:
-    """A registered policy; ``capacity`` in nano-nats of Rényi divergence at the policy's order."""
+    """A registered policy; ``capacity`` in nano-nats of Rényi divergence at the policy's order.
+
+    ``succeeds`` names the policy that it took over from.
+    """
 
     name: str
     document: Mapping[str, Any]
     capacity: int
     registered_at: str
     registered_by: str
+    succeeds: str | None = None
 
     @classmethod
     def from_entry(cls, entry: Entry) -> PolicyRecord:
         payload = entry.payload
-        return cls(entry.policy, payload["document"], payload["capacity"], entry.at, payload["by"])
+        succeeds = payload["succeeds"]["policy"] if "succeeds" in payload else None
+        return cls(entry.policy, payload["document"], payload["capacity"], entry.at, payload["by"], succeeds)
 
 
 def policy_payload(name: str, document: Mapping[str, Any], capacity: int, by: str) -> dict[str, Any]:
@@ -60,15 +66,20 @@ def refuse_shared_sources(name: str, document: Mapping[str, Any], others: Iterab
             )
 
 
-def refuse_another(record: PolicyRecord, document: Mapping[str, Any], capacity: int) -> None:
-    """`PolicyError` naming the fields in which ``document`` and ``capacity`` differ from ``record``."""
-    registered: dict[str, Any] = {"document": dict(record.document), "capacity": record.capacity}
-    given = {"document": document, "capacity": capacity}
+def refuse_another(record: PolicyRecord, document: Mapping[str, Any], capacity: int, succeeds: str | None) -> None:
+    """`PolicyError` naming the fields in which the rest differs from ``record``."""
+    registered: dict[str, Any] = {
+        "document": dict(record.document),
+        "capacity": record.capacity,
+        "succeeds": record.succeeds,
+    }
+    given = {"document": document, "capacity": capacity, "succeeds": succeeds}
     fields = [field.removeprefix("document.") for field in differences(registered, given)]
     if fields:
         raise PolicyError(
             f"policy {record.name!r} is registered and cannot be changed; these fields differ from what is "
-            f"registered: {', '.join(fields)}. Give them their registered values (`sluice budget show`)"
+            f"registered: {', '.join(fields)}. Give them their registered values (`sluice budget show`), or register "
+            "another policy that succeeds it"
         )
 
 

@@ -16,6 +16,7 @@ from synth.errors import (
     LedgerError,
     NotReserved,
     PlanChanged,
+    PolicyError,
     ReservationReleased,
 )
 from synth.ledger import entries as keys
@@ -161,6 +162,12 @@ def _held(chain: Chain) -> Splits:
 
 
 def _admit(chain: Chain, before: Splits, after: Splits, window: str, purpose: str) -> None:
+    successor = chain.successor()
+    if successor is not None:
+        raise PolicyError(
+            f"policy {chain.policy!r} does not admit {purpose}: policy {successor.policy!r} succeeded it on "
+            f"{successor.at[:10]}; start a new run, which is charged to that one"
+        )
     capacity: int = chain.policy_entry().payload["capacity"]
     if total(after, window) > capacity:
         balance = Replay.of(chain.history()).balance(window)

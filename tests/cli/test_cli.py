@@ -16,9 +16,10 @@ import yaml
 from click.testing import Result
 from typer.testing import CliRunner
 
+from synth.anchors import note
 from synth.cli import app
 from synth.contract import contract_from_document
-from synth.ledger import Ledger
+from synth.ledger import Entry, Ledger
 from synth.run import Run
 from synth.settings import Settings
 from tests.conftest import contract_document, people, policy_document
@@ -30,7 +31,7 @@ Sluice = Callable[..., Result]
 def sluice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sluice:
     """Runs the command line in a fresh home that holds the made-up table, a contract and a policy."""
     monkeypatch.setenv("SLUICE_HOME", str(tmp_path / "home"))
-    for name in ("SLUICE_LEDGER_URL", "SLUICE_WORKSPACES", "SLUICE_KEYS"):
+    for name in ("SLUICE_LEDGER_URL", "SLUICE_WORKSPACES", "SLUICE_KEYS", "SLUICE_ANCHORS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "160")
     people().to_csv(tmp_path / "people.csv", index=False)
@@ -113,11 +114,56 @@ def test_a_head_noted_elsewhere_shows_that_a_ledger_was_cut_short(sluice: Sluice
     head = sluice("budget", "verify", "people_policy").stdout.split()[-1]
     assert head.startswith("1:")
     assert sluice("budget", "verify", "people_policy", "--anchor", head).exit_code == 0
-    for noted in (f"2:{'0' * 64}", f"1:{'0' * 64}"):
-        cut = sluice("budget", "verify", "people_policy", "--anchor", head, "--anchor", noted)
+    for noted, said in (("2", "not the one that was noted elsewhere"), ("1", "two digests were noted for entry 1")):
+        cut = sluice("budget", "verify", "people_policy", "--anchor", head, "--anchor", f"{noted}:{'0' * 64}")
         assert cut.exit_code == 1
-        assert "not the one that was noted elsewhere" in cut.stderr
+        assert said in " ".join(cut.stderr.split())
     assert sluice("budget", "verify", "people_policy", "--anchor", "head").exit_code == 2
+
+
+@pytest.fixture
+def restored(sluice: Sluice, tmp_path: Path) -> Entry:
+    """A ledger put back to what it was before its last entry, which is returned."""
+    assert sluice("budget", "register", tmp_path / "policy.yaml", "--by", "officer").exit_code == 0
+    file = tmp_path / "home" / "ledger.db"
+    backup = file.read_bytes()
+    with Ledger.open(f"sqlite:///{file}") as ledger:
+        entry = ledger.record("people_policy", "run", "note", {})
+    file.write_bytes(backup)
+    return entry
+
+
+def test_a_restored_ledger_is_found_by_the_heads_in_the_anchors_folder(
+    sluice: Sluice, tmp_path: Path, restored: Entry
+) -> None:
+    assert sluice("budget", "verify", "people_policy").exit_code == 0
+    note(str(tmp_path / "home" / "anchors"), "people_policy", restored)
+    found = sluice("budget", "verify", "people_policy")
+    assert found.exit_code == 1
+    assert "intact from entry 2 on" in found.stderr
+
+
+def test_a_restored_ledger_is_found_by_the_statement_of_a_release(
+    sluice: Sluice, tmp_path: Path, restored: Entry
+) -> None:
+    def publish(name: str, **head: Any) -> Path:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "privacy_statement.json").write_text(json.dumps(head))
+        return tmp_path / name
+
+    head = {"policy": "people_policy", "sequence": restored.sequence, "digest": restored.digest}
+    before = sluice("budget", "verify", "people_policy").stdout.split()[-1].partition(":")[2]
+    for name, statement, exit_code, said in (
+        ("before", {"ledger": head | {"sequence": 1, "digest": before}}, 0, ""),
+        ("after", {"ledger": head}, 1, "intact from entry 2 on"),
+        ("other", {"ledger": head | {"policy": "other"}}, 1, "was charged to policy 'other'"),
+        ("without", {}, 1, "does not tell the head"),
+    ):
+        result = sluice("budget", "verify", "people_policy", "--release", publish(name, **statement))
+        assert (result.exit_code, said in " ".join(result.stderr.split())) == (exit_code, True), name
+    missing = sluice("budget", "verify", "people_policy", "--release", tmp_path / "missing")
+    assert missing.exit_code == 75
+    assert "cannot be read" in missing.stderr
 
 
 def test_without_a_policy_a_run_is_refused_and_says_what_to_do(sluice: Sluice, tmp_path: Path) -> None:
@@ -161,10 +207,13 @@ def test_who_breaks_a_run_off_is_told_how_to_go_on_and_how_to_give_up(sluice: Sl
     assert sluice("budget", "register", tmp_path / "policy.yaml").exit_code == 0
     command = [sys.executable, "-m", "synth.cli", "run", str(tmp_path / "contract.yaml"), "--run-id", "long"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        with Ledger.open(Settings.from_environment().ledger_url) as ledger:
-            _wait(lambda: ("people_policy", "label_model") in _started(ledger))
-        process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)
+        try:
+            with Ledger.open(Settings.from_environment().ledger_url) as ledger:
+                _wait(lambda: ("people_policy", "label_model") in _started(ledger))
+            process.send_signal(signal.SIGINT)
+            _, told = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert "Traceback" not in told
     assert f"sluice settle {tmp_path / 'contract.yaml'} long" in told
@@ -185,7 +234,7 @@ def _started(ledger: Ledger) -> list[tuple[str, str]]:
 
 
 def _wait(until: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not until():
         assert time.monotonic() < deadline
         time.sleep(0.1)

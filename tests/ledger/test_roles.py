@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from synth.cli import app
 from synth.errors import LedgerError, TamperedArtifact
-from synth.ledger import Ledger
+from synth.ledger import Charge, Ledger
 from synth.ledger.database import Database
 from synth.ledger.models import entries as table
 from tests.conftest import policy_document
@@ -101,6 +101,22 @@ def test_to_read_and_to_add_policies_is_all_that_an_officer_needs(
     assert [run.state for run in officer.runs("patients")] == ["reserved"]
     assert officer.verify("patients") == ledger.verify("patients")
     assert postgresql.rights(OFFICER) == RIGHTS[OFFICER]
+
+
+def test_an_officer_lets_one_policy_succeed_another_and_a_worker_cannot(
+    officer: Ledger, ledger: Ledger, reserve: Reserve, postgresql: LedgerDatabase
+) -> None:
+    reserve("run", charges=[Charge("m", ("train",), 250)])
+    ledger.begin("patients", "run", "m", plan_digest="plan-1")
+    ledger.record("patients", "run", "settled", {})
+    with pytest.raises(LedgerError, match="needs the officer's role"):
+        ledger.register("later", DOCUMENT, CAPACITY, "worker", succeeds="patients")
+    assert [record.name for record in ledger.policies()] == ["patients"]
+    officer.register("later", DOCUMENT, CAPACITY, "officer", succeeds="patients")
+    assert ledger.balance("later").spent == officer.balance("later").spent == 250
+    assert ledger.verify("later") == officer.verify("later")
+    assert postgresql.rights(OFFICER) == RIGHTS[OFFICER]
+    assert postgresql.rights(WORKER) == RIGHTS[WORKER]
 
 
 # What a role cannot do
