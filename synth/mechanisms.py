@@ -1,9 +1,10 @@
 """Mechanisms on integer data: histograms and counts with discrete Gaussian noise from OpenDP.
 
-OpenDP samples the discrete Gaussian exactly, in integer arithmetic, from the operating system's entropy, so there is
-no floating-point channel here. Every function takes the event that was reserved and adds exactly that event's noise.
-A draw costs microseconds of a core. OpenDP draws outside of Python's lock, so long vectors are drawn in pieces on all
-cores; noise is independent from number to number, so pieces are the same mechanism as the whole.
+OpenDP samples the discrete Gaussian exactly, in integer arithmetic, so there is no floating-point channel here. Its
+bits come from OpenSSL's cryptographic generator, which the operating system's seeds in each process, a fork's anew.
+Every function takes the event that was reserved and adds exactly that event's noise. A draw costs some ten microseconds
+of a core. OpenDP draws outside of Python's lock, so long vectors are drawn in pieces on all cores; noise is independent
+from number to number, so pieces are the same mechanism as the whole.
 """
 
 from __future__ import annotations

@@ -4,9 +4,10 @@ Poisson masks, the choice of the record that is kept of a unit, and the noise of
 ``os.urandom``. There is no seed and no state to store, so none can leak and no fork repeats another's draws. A cipher
 keyed from there would draw words ten times faster; but noise is a few per cent of a training step, so it would save
 nothing that anyone notices, and coins need one byte each. The one exception is :func:`seeded`, for runs that are not
-private. Noise of counts comes from OpenDP, which
-draws from the same source. Gaussian noise here is floating-point: it carries the known caveat that its lowest bits
-are not those of an ideal real-valued Gaussian (Mironov, 2012).
+private. Noise of counts comes from OpenDP (:mod:`synth.mechanisms`).
+
+Gaussian noise here is floating-point: it carries the known caveat that its lowest bits are not those of an ideal
+real-valued Gaussian (Mironov, 2012).
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import pytest
 import torch
 from scipy import stats
 
+from synth.mechanisms import noisy_integers
 from synth.randomness import poisson_mask, random_words, standard_normal
 from tests.chance import ALPHA, histogram_p, normal_scale_p, rate_p
 
@@ -100,14 +101,15 @@ def test_coins_are_numbers_of_64_bits_below_the_threshold(monkeypatch: pytest.Mo
 
 
 def test_a_fork_draws_anew() -> None:
-    """Two children of one process agree by chance with probability below 2**-190."""
+    """Two children of a process that has drawn itself agree by chance with probability below 2**-190."""
+    _from_a_child()
     with ProcessPoolExecutor(2, mp_context=get_context("fork")) as children:
         drawn = [child.result() for child in [children.submit(_from_a_child) for _ in range(2)]]
-    assert drawn[0] != drawn[1]
+    assert all(one != other for one, other in zip(*drawn, strict=True))
 
 
-def _from_a_child() -> bytes:
-    return standard_normal(8).tobytes() + poisson_mask(400, 0.5).tobytes()
+def _from_a_child() -> tuple[bytes, ...]:
+    return standard_normal(8).tobytes(), poisson_mask(400, 0.5).tobytes(), noisy_integers([0] * 80, 100.0).tobytes()
 
 
 def test_certain_and_impossible_coins() -> None:

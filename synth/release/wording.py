@@ -197,8 +197,8 @@ def randomness(training_devices: Sequence[str]) -> list[dict[str, str]]:
     return [
         {
             "used_for": "noise of histograms, counts and sums",
-            "source": "OpenDP's discrete Gaussian, sampled exactly in integer arithmetic from the operating system's "
-            "cryptographic generator",
+            "source": "OpenDP's discrete Gaussian, sampled exactly in integer arithmetic from OpenSSL's cryptographic "
+            "generator, which the operating system's seeds in each process",
             "caveat": "none known",
         },
         {
