@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,6 +124,38 @@ def test_a_process_that_took_a_step_cannot_be_dumped(leaky: Deployment, watch: W
     watched = watch(run, ["preflight"])
     assert watched.process.wait(120) == 0, (watched.folder / "output").read_text()[-3000:]
     assert next(line["dumpable"] for line in watched.report if "dumpable" in line) == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root may change a process's account")
+def test_another_process_of_the_same_account_reads_neither_memory_nor_environment(tmp_path: Path) -> None:
+    """Its twin without protection is read."""
+    program = (
+        "import os, sys\n"
+        "os.setgid(65534); os.setuid(65534)\n"
+        "import ctypes; ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)\n"  # as a process is that was started by the account
+        "if sys.argv[1] == 'protected':\n"
+        "    keep_memory_from_dumps()\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    readable = {}
+    for kind in ("protected", "unprotected"):
+        with subprocess.Popen(
+            [sys.executable, "-c", "from synth.memory import keep_memory_from_dumps\n" + program, kind],
+            cwd=Path(__file__).resolve().parents[2],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "cat"]
+            place = f"/proc/{process.pid}"
+            readable[kind] = [
+                subprocess.run([*other, f"{place}/{name}"], check=False, capture_output=True, cwd="/").returncode == 0
+                for name in ("environ", "maps")
+            ]
+            process.communicate(b"")
+    assert readable == {"protected": [False, False], "unprotected": [True, True]}
 
 
 def _cores(watched: Watched) -> list[Path]:

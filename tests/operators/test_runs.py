@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +90,42 @@ def test_nothing_that_was_planted_in_the_private_tables_is_anywhere_else(world: 
     # The search can find: the same texts are in the tables.
     table = (world.home / "data" / "people.csv").read_bytes()
     assert all(text.encode() in table for text in PLANTED)
+
+
+def test_nothing_that_was_planted_is_in_any_row_of_airflow_s_database(world: World) -> None:
+    """Cell by cell, and unpacked where Airflow packs: what a search through the file's bytes would miss."""
+    cells = {
+        table: list(_cells(world, table))
+        for (table,) in world.rows("SELECT name FROM sqlite_master WHERE type = 'table'")
+    }
+    shown = {table: b"\n".join(found) for table, found in cells.items()}
+    # Rendered fields, audit log, asset events, XCom, questions and their answers, DAGs with their documentation.
+    for table in ("rendered_task_instance_fields", "log", "asset_event", "xcom", "hitl_detail", "serialized_dag"):
+        assert shown[table], table
+    for text in (*PLANTED, "qzxpassword"):
+        assert not [table for table, found in shown.items() if text.encode() in found]
+    # The search can find: what a person wrote, and what the owner wrote about the dataset, which is packed.
+    assert b"quality is fine" in shown["hitl_detail"]
+    assert b"Made for a test." in shown["serialized_dag"]
+
+
+def _cells(world: World, table: str) -> Iterator[bytes]:
+    for row in world.rows(f'SELECT * FROM "{table}"'):
+        for cell in row:
+            content = cell if isinstance(cell, bytes) else str(cell).encode()
+            yield content
+            if isinstance(cell, bytes):
+                with suppress(zlib.error):
+                    yield zlib.decompress(content)
+
+
+def test_the_audit_log_and_the_dags_pages_tell_public_facts(world: World) -> None:
+    """Who triggered what, and the documentation that the web interface shows with a DAG."""
+    (documents,) = zip(*world.rows("SELECT data FROM serialized_dag WHERE dag_id LIKE 'share_%'"), strict=True)
+    pages = [json.loads(text)["dag"].get("doc_md", "") for text in documents if text]
+    assert any("Made for a test." in page for page in pages)
+    extras = [str(extra) for (extra,) in world.rows("SELECT extra FROM log")]
+    assert not [text for text in PLANTED for shown in (*pages, *extras) if text in shown]
 
 
 def test_airflow_stores_no_rendered_field_of_a_step(world: World) -> None:
