@@ -11,7 +11,7 @@ TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 COMPOSE := docker/compose.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-scheduler pictures lint format bench-pipeline bench-parse bench-adult bench-noise docker-lint clean
+.PHONY: help install demo up test test-scheduler pictures lint format bench-pipeline bench-parse bench-records bench-adult bench-noise docker-lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ bench-pipeline: $(STAMP) ## time the steps of a release, bare and through Airflo
 
 bench-parse: $(STAMP) ## what 50 share contracts cost Airflow's DAG processor -> build/bench/parse.json
 	$(BIN)/python -m tests.benchmarks.parse
+
+bench-records: $(STAMP) ## the demo's panel with 1, 2 and 5 records a person -> build/bench/records.json
+	$(BIN)/python -m tests.benchmarks.records
 
 bench-adult: $(STAMP) ## what a release of Adult teaches (needs SLUICE_DATA) -> build/bench/adult.json
 	$(BIN)/python -m tests.benchmarks.adult
