@@ -34,7 +34,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "dock
 NAMED = [page.relative_to(ROOT).as_posix() for page in PAGES]
 
 # Mark -> what it promises: "$NAME" a variable, "sluice ..." a command line, "Policy.x" or "Contract.x.y" a field,
-# "=2" that it takes this number.
+# "=2" that it takes this number, "synth/x.py" a module.
 # A mark without a promise that can be looked up is for a reader to check: it must not outlive this list either.
 PLANNED: dict[str, tuple[str, ...]] = {
     "max-records": ("Contract.privacy.max_records=2",),
@@ -43,12 +43,14 @@ PLANNED: dict[str, tuple[str, ...]] = {
     "horizon": ("Policy.horizon",),
     "succeeds": ("Policy.succeeds",),
     "anchors": ("$SLUICE_ANCHORS",),
-    "workspace-encryption": ("$SLUICE_WORKSPACE_KEY",),
-    "sweep": ("sluice sweep", "$SLUICE_RETENTION_HOURS", "$SLUICE_WORKSPACE_DAYS"),
+    "workspace-encryption": ("$SLUICE_WORKSPACE_KEY", "$SLUICE_WORKSPACE_CONNECTION", "sluice keys new-workspace"),
+    "sweep": ("sluice sweep", "sluice sweep --dry-run", "$SLUICE_RETENTION_HOURS", "$SLUICE_WORKSPACE_DAYS"),
     "sealed-rows": (),
     "checkpoints": ("Contract.method.options.checkpoint_every", "Contract.method.options.max_resumes"),
     "unsafe-seed": ("sluice run FILE --unsafe-seed 1",),
-    "core-dumps": (),
+    "core-dumps": ("synth/memory.py",),
+    "disk-faults": ("synth/boundary.py",),
+    "gpu-noise": ("synth/device.py",),
 }
 
 _MARK = re.compile(r"<!-- planned: ([a-z-]+) -->")
@@ -226,15 +228,18 @@ def _is_read(variable: str) -> bool:
     return any(re.search(rf"[\"']{variable}[\"']", path.read_text("utf-8")) for path in paths)
 
 
-@pytest.mark.parametrize("name", ["docs/runbook.md"])
-def test_every_symptom_is_a_text_of_the_code(name: str) -> None:
-    """Where … stands for a value; so that an operator who searches for an error finds its entry."""
-    symptoms = re.findall(r"^\*\*Symptom\.\*\*.*?(?=\n\n)", text_of(name), re.MULTILINE | re.DOTALL)
-    assert len(symptoms) >= 12
-    codes = [code for symptom in symptoms for code in _CODE.findall(re.sub(r"\s*\n\s*", " ", symptom))]
-    quoted = [code for code in codes if " " in code and not code.startswith("sluice ")]
-    assert len(quoted) >= 20
-    assert [code for code in quoted if not _is_said(code)] == []
+def test_every_error_that_the_runbook_quotes_is_a_text_of_the_code() -> None:
+    """Where … stands for a value; so that an operator who searches for an error finds its entry.
+
+    A text that is not there yet needs a mark of planned work in its own paragraph.
+    """
+    said, unsaid = [], []
+    for paragraph in re.split(r"\n\s*\n", prose_of("docs/runbook.md")):
+        for code in _CODE.findall(re.sub(r"\s*\n\s*", " ", paragraph)):
+            if "…" in code or (paragraph.startswith("**Symptom.**") and " " in code):
+                (said if _is_said(code) else unsaid).append((code, bool(_MARK.search(paragraph))))
+    assert len(said) >= 30
+    assert [code for code, is_planned in unsaid if not is_planned] == []
 
 
 def test_a_text_that_the_code_does_not_say_is_found() -> None:
@@ -302,7 +307,8 @@ def planned_on(name: str, kind: str) -> set[str]:
 def _command(line: str) -> str:
     """A command with its options, without values: what a planned one is recognised by."""
     words = shlex.split(line)
-    return " ".join([*words[:2], *(word for word in words if word.startswith("--"))])
+    names = words[: 3 if words[1] in ("budget", "contract", "keys") else 2]
+    return " ".join([*names, *(word for word in words if word.startswith("--"))])
 
 
 def _kept(promise: str) -> bool:
@@ -310,6 +316,8 @@ def _kept(promise: str) -> bool:
         return _is_read(promise[1:])
     if promise.startswith("sluice "):
         return not why_refused(promise)
+    if "/" in promise:
+        return (ROOT / promise).exists()
     models: dict[str, type[BaseModel]] = {"Contract": Contract, "Policy": Policy}
     path, _, number = promise.partition("=")
     name, *fields = path.split(".")
