@@ -42,7 +42,7 @@ class Boundaries:
 
     A boundary is called ``train+3``: the third after the beginning of a step, which itself is number 0.
 
-    :param at: signals by boundary: SIGKILL, or SIGSTOP to be continued.
+    :param at: signals by boundary: SIGKILL, or SIGSTOP to be continued; that one waits until no lock is held.
     :param more: how many boundaries after it was stopped it is killed, if at all.
     """
 
@@ -53,6 +53,8 @@ class Boundaries:
         self._step = ""
         self._number = 0
         self._more = more
+        self._due: signal.Signals | None = None
+        self._left: int | None = None
         self._folder = f"{folder}/"
         self._trace = trace
         self._at = dict(at)
@@ -69,13 +71,13 @@ class Boundaries:
         self._number += 1
         place = f"{self._step}+{self._number}"
         self.names[place] = name
-        if place in self._at:
-            self._send(self._at[place], place)
-            if self._more is not None:
-                self._more += 1
-        if self._more is not None and not self._at.keys().isdisjoint(self.names):
-            self._more -= 1
-            if self._more == 0:
+        self._due = self._at.get(place, self._due)
+        if self._due == signal.SIGKILL or (self._due == signal.SIGSTOP and pausable(name)):
+            self._send(self._due, place)
+            self._due, self._left = None, self._more
+        elif self._left is not None:
+            self._left -= 1
+            if self._left == 0:
                 self._send(signal.SIGKILL, place)
 
     def _send(self, which: signal.Signals, place: str) -> None:
