@@ -46,9 +46,7 @@ class Boundaries:
     :param more: how many boundaries after it was stopped it is killed, if at all.
     """
 
-    def __init__(
-        self, folder: Path, trace: Trace, at: Mapping[str, signal.Signals], more: int | None = None
-    ) -> None:
+    def __init__(self, folder: Path, trace: Trace, at: Mapping[str, signal.Signals], more: int | None = None) -> None:
         self.names: dict[str, str] = {}
         self._step = ""
         self._number = 0
@@ -117,7 +115,9 @@ class Boundaries:
         if below and not below[0].startswith("ledger.db"):  # what happens to that one is told by the toolkit
             self.reached(f"file {name.removeprefix('os.')} {' '.join(map(self._public, below))}")
 
-    def _executing(self, connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: Any) -> None:
+    def _executing(
+        self, connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: Any
+    ) -> None:
         if statement.lstrip().upper().startswith(("INSERT", "UPDATE", "DELETE")):
             values = (getattr(context, "compiled_parameters", None) or [{}])[0]
             self._inserting = f"{values.get('kind', statement[:30])} {_mechanism(values.get('key', ''))}".strip()

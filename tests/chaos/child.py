@@ -26,6 +26,7 @@ class Child:
     def __init__(self, work: Callable[[int], None], output: Path) -> None:
         self._lines, writing = os.pipe()
         self._read = b""
+        self.killed = False
         self._output = output
         self.pid = os.fork()
         if self.pid == 0:

@@ -51,9 +51,9 @@ class Draws:
         at, far, more = (self._random.choice(each) for each in (self._pausable, ("step", "end"), _LATER))
         return self._spec("paused", at=at, step=step_of(at), far=far, more=more)
 
-    def crossed(self) -> Spec:
+    def crossed(self, step: str | None = None) -> Spec:
         """Two that stop in the same step."""
-        at = self._random.choice(self._pausable)
+        at = self._random.choice([each for each in self._pausable if step in (None, step_of(each))])
         other = self._random.choice([each for each in self._pausable if step_of(each) == step_of(at)])
         return self._spec("crossed", at=at, other=other, dies=self._random.random() < 0.5)
 

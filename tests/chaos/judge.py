@@ -1,4 +1,4 @@
-"""What must hold, from evidence that the library does not write: the harness' notes, raw files, raw entries, the bucket.
+"""What must hold, from evidence past the library: the harness' notes, raw files, raw entries, the bucket.
 
 `observe` looks as a consumer and as a reader of the disk would, at any moment; `judge` compares all that was seen in a
 trial once the run has ended and was settled.
@@ -80,7 +80,9 @@ def _uncharged(trace: Trace, entries: list[tuple[str, dict[str, Any]]]) -> list[
         if note["charged"] < looks[note["mechanism"]]:
             wrong.append(f"look {looks[note['mechanism']]} of {note['mechanism']} with {note['charged']} charged")
     starts = _starts(entries)
-    wrong += [f"{number} looks of {name}, {starts[name]} charged" for name, number in looks.items() if number > starts[name]]
+    wrong += [
+        f"{number} looks of {name}, {starts[name]} charged" for name, number in looks.items() if number > starts[name]
+    ]
     return wrong
 
 
@@ -145,7 +147,9 @@ def _left(world: World) -> list[str]:
     """Files that outlive the settling of a run with rows in them, temporary files of killed writes included."""
     files = [path for path in world.folder.rglob("*") if path.is_file()]
     wrong = [f"{_shown(world, path)} is there" for path in files if path.parent.name == "private"]
-    return wrong + [f"{_shown(world, path)} holds a planted value" for path in files if holds_planted(path.read_bytes())]
+    return wrong + [
+        f"{_shown(world, path)} holds a planted value" for path in files if holds_planted(path.read_bytes())
+    ]
 
 
 def holds_planted(content: bytes) -> bool:

@@ -52,6 +52,7 @@ class Stage:
         self.world = world
         self.trace = Trace(world.notes / "trace.jsonl")
         self.observations: list[dict[str, Any]] = []
+        self._workers: list[Child] = []
         self._plan = plan
         self._twin = twin
         self._output = Path(world.notes / "output")
@@ -61,7 +62,13 @@ class Stage:
     ) -> Child:
         """Start one that does these steps; for signals see :class:`tests.chaos.boundaries.Boundaries`."""
         boundaries = Boundaries(self.world.folder, self.trace, at or {}, more)
-        return Child(lambda lines: self._work(lines, boundaries, work), self._output)
+        self._workers.append(Child(lambda lines: self._work(lines, boundaries, work), self._output))
+        return self._workers[-1]
+
+    @property
+    def killed(self) -> int:
+        """How many workers died."""
+        return sum(worker.killed for worker in self._workers)
 
     def observe(self) -> None:
         """Look at what is there."""
@@ -126,6 +133,7 @@ def run_trial(world: World, plan: ReleasePlan, spec: Spec) -> dict[str, Any]:
         "problems": problems,
         "boundaries": next((note["names"] for note in stage.trace.notes("boundaries")), {}),
         "durations_s": {note["name"]: note["seconds"] for note in reversed(stage.trace.notes("step"))},
+        "killed": stage.killed,
         "looks": len(stage.trace.notes("look")),
         "reads": len(stage.trace.notes("read")),
         "outputs": sorted({note["mechanism"] for note in stage.trace.notes("output")}),

@@ -64,7 +64,8 @@ def artifacts_written_in_place() -> None:
 
     def write(workspace: Workspace, path: Path, content: bytes, *more: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as file:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
             file.write(content)
 
     Workspace._link = write  # type: ignore[method-assign, assignment]
