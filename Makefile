@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
 PORT ?= 8080
+TRIALS ?= 50
 EXTRAS := airflow,celery,kubernetes,s3,postgres,demo,dev
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -11,7 +12,7 @@ TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 COMPOSE := docker/compose.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-scheduler pictures lint format bench-pipeline bench-parse bench-records bench-adult bench-noise docker-lint clean
+.PHONY: help install demo up test test-scheduler pictures lint format bench-pipeline bench-parse bench-records bench-adult bench-noise chaos docker-lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +58,9 @@ bench-adult: $(STAMP) ## what a release of Adult teaches (needs SLUICE_DATA) -> 
 
 bench-noise: $(STAMP) ## what secret noise costs, per draw and in a training step -> build/bench/noise.json
 	$(BIN)/python -m tests.benchmarks.noise
+
+chaos: $(STAMP) ## kill workers at every boundary and TRIALS times in every other way -> build/bench/chaos.json
+	$(BIN)/python -m tests.chaos --trials $(TRIALS)
 
 docker-lint: $(STAMP) ## check docker/ as far as that goes without a container engine
 	@if [ -x $(BIN)/hadolint ]; then set -x; $(BIN)/hadolint docker/Dockerfile; \

@@ -11,6 +11,7 @@ What a step lets out, errors included, is decided in :mod:`synth.boundary`.
 
 from __future__ import annotations
 
+import errno
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -50,7 +51,7 @@ from synth.randomness import random_words
 from synth.records import HOLDOUT, TRAIN
 from synth.release.bundle import build_bundle
 from synth.release.facts import ReleaseFacts
-from synth.release.manifest import artifact_digest, build_manifest, manifest_digest, with_approval
+from synth.release.manifest import artifact_digest, build_manifest, list_files, manifest_digest, with_approval
 from synth.release.publish import publish_bundle
 from synth.release.stamp import stamp
 from synth.run import Run, plan_release, window_to_release
@@ -358,10 +359,26 @@ def _measure(run: Run) -> tuple[tuple[Measurement, ...], PairDistances]:
 
 
 def _bundle(run: Run, facts: ReleaseFacts) -> str:
-    """Build the release folder afresh; the same facts give the same files."""
-    folder = run.workspace.folder(_BUNDLE)
-    shutil.rmtree(folder)
-    run.workspace.folder(_BUNDLE)
-    digest = build_bundle(folder, facts, synthetic_frames(run))
-    run.workspace.restrict(_BUNDLE)
+    """Build the release folder beside its place and move it there whole; the first one stays.
+
+    The same facts give the same files, so an attempt that comes late changes nothing, wherever it dies: what passed
+    the gate meanwhile is not taken apart.
+
+    :raises TamperedArtifact: if another folder is there.
+    """
+    built = run.workspace.folder(f".{_BUNDLE}-{secrets.token_hex(8)}")
+    place = run.workspace.folder(_BUNDLE)
+    digest = build_bundle(built, facts, synthetic_frames(run))
+    run.workspace.restrict(built.name)
+    try:
+        built.rename(place)  # replaces an empty folder only
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        shutil.rmtree(built)
+        if artifact_digest(list_files(place)) != digest:
+            raise TamperedArtifact(
+                f"run {run.name!r}: its release folder is not what this version builds from its outputs; nothing of "
+                "this run may be published: start a new run and find out who can write to the workspace"
+            ) from None
     return digest

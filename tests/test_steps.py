@@ -18,6 +18,7 @@ from synth.errors import (
     PlanChanged,
     QualityRejected,
     SluiceError,
+    StepFailed,
     TamperedArtifact,
     ValidationFailed,
 )
@@ -78,6 +79,27 @@ def test_a_failed_gate_rejects_says_why_and_publishes_nothing(deployment: Deploy
         with pytest.raises(NotApproved):
             step(run)
     assert not (deployment.folder / "bucket").exists()
+
+
+def test_a_check_that_is_late_and_dies_does_not_take_apart_what_passed_the_gate(deployment: Deployment) -> None:
+    run, facts = deployment.run(), steps.release_facts
+    for step in steps.STEPS[:5]:
+        step(run)
+    with pytest.MonkeyPatch.context() as patch:
+
+        def late(*arguments: Any) -> Any:
+            patch.undo()
+            steps.check(deployment.run())
+            patch.setattr(steps, "build_bundle", lambda *arguments: 1 / 0)
+            return facts(*arguments)
+
+        patch.setattr(steps, "release_facts", late)
+        with pytest.raises(StepFailed):
+            steps.check(run)
+    for step in steps.STEPS[6:]:
+        step(deployment.run())
+    (release,) = (deployment.folder / "bucket" / "people").iterdir()
+    assert verify_release(str(release)).ok
 
 
 def test_a_violated_expectation_stops_the_run_before_training(deployment: Deployment) -> None:

@@ -3,6 +3,7 @@
 ``manifest.json`` comes last, and a prefix without one is no release. On a local file system files are staged beside
 the destination and moved by one rename of the whole folder. An object store cannot rename: files go straight to their
 place, the listing is compared with the manifest, and the manifest is written on the condition that none is there.
+What an attempt has staged is removed by itself, or once the release is there: never from under one that is at work.
 Nothing in an object store is ever deleted, so the credentials need no right to. Trying again after any crash completes.
 Versions never change.
 """
@@ -14,6 +15,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -115,12 +117,17 @@ class _Publication:
 
     def _publish_folder(self) -> None:
         self.file_system.makedirs(self.base, exist_ok=True)
+        if not self._published():
+            try:
+                for entry in self.manifest["files"]:
+                    self._stage(entry)
+                self._rename()
+            except Exception:
+                self._remove(self.staging)
+                if not self._published():  # else another attempt of this run was faster
+                    raise
+        _to_disk(self.base)
         self._remove_leftovers()
-        if self._published():
-            return
-        for entry in self.manifest["files"]:
-            self._stage(entry)
-        self._rename()
 
     def _publish_objects(self) -> None:
         if self._published():
@@ -145,11 +152,18 @@ class _Publication:
         return True
 
     def _remove_leftovers(self) -> None:
+        """What other attempts have staged, once the release is in its place.
+
+        Earlier it could be the work of one that is alive: it would rename what is left of its folder.
+        """
         staging = re.compile(rf"\.staging-{re.escape(self.version)}-[0-9a-f]{{16}}")
         self.file_system.invalidate_cache()
         for path in self.file_system.ls(self.base, detail=False):
             if staging.fullmatch(path.rstrip("/").rsplit("/", 1)[-1]):
-                self.file_system.rm(path, recursive=True)
+                self._remove(path)
+
+    def _remove(self, path: str) -> None:
+        shutil.rmtree(path, ignore_errors=True)  # another attempt may be removing the same
 
     def _stage(self, entry: Mapping[str, Any]) -> None:
         path = f"{self.staging}/{entry['path']}"
@@ -163,14 +177,7 @@ class _Publication:
         for place, _, names in os.walk(self.staging):
             for path in (*(os.path.join(place, name) for name in names), place):
                 _to_disk(path)
-        try:
-            os.rename(self.staging, self.target)
-        except OSError:
-            if not self._published():  # else another attempt of this run was faster
-                raise
-            if self.file_system.exists(self.staging):
-                self.file_system.rm(self.staging, recursive=True)
-        _to_disk(self.base)
+        os.rename(self.staging, self.target)
 
     def _require_exactly_the_files(self) -> None:
         self.file_system.invalidate_cache()

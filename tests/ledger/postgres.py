@@ -169,16 +169,18 @@ class LedgerDatabase:
     name: str
 
     @classmethod
-    def create(cls, server: Server, name: str) -> LedgerDatabase:
-        """A database without tables, in which the owner may make some and nobody else anything."""
+    def create(cls, server: Server, name: str, template: str = "template1") -> LedgerDatabase:
+        """A database in which the owner may make tables and nobody else anything; with those of ``template``."""
         database, owner, officer, worker = (sql.Identifier(each) for each in (name, OWNER, OFFICER, WORKER))
         with server.psycopg("postgres") as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, owner))
+            copied = sql.Identifier(template)
+            connection.execute(sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}").format(database, owner, copied))
             connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
             connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}, {}").format(database, officer, worker))
-        with server.psycopg(name) as connection:
-            connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
-        return cls(server, name)
+        made = cls(server, name)
+        if template == "template1":
+            made.as_superuser("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+        return made
 
     @property
     def worker(self) -> str:

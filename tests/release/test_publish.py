@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import traceback
@@ -229,6 +230,41 @@ def test_of_two_attempts_at_once_both_end_at_the_same_release(
     monkeypatch.setattr(os, "rename", after_another_attempt)
     assert verify_release(release.publish(str(tmp_path))).ok
     assert [path.name for path in (tmp_path / "visits").iterdir()] == [VERSION]
+
+
+@pytest.mark.parametrize("other", ["publishes", "dies at its first file"])
+@pytest.mark.parametrize("late", range(5))
+def test_another_attempt_takes_nothing_out_of_the_one_that_is_at_work(
+    release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str, late: int
+) -> None:
+    """Whoever comes between two files of an attempt must not leave it a part of them to publish."""
+    put, done = LocalFileSystem.put_file, []
+
+    def dies(file_system: Any, source: str, target: str, **options: Any) -> None:
+        raise _Crash
+
+    def between(file_system: Any, source: str, target: str, **options: Any) -> None:
+        if len(done) == late:
+            monkeypatch.setattr(LocalFileSystem, "put_file", put if other == "publishes" else dies)
+            with contextlib.suppress(_Crash):
+                release.publish(str(tmp_path))
+            monkeypatch.setattr(LocalFileSystem, "put_file", between)
+        done.append(target)
+        put(file_system, source, target, **options)
+
+    monkeypatch.setattr(LocalFileSystem, "put_file", between)
+    verification = verify_release(release.publish(str(tmp_path)))
+    assert verification.ok, verification.problems
+    assert [path.name for path in (tmp_path / "visits").iterdir()] == [VERSION]
+
+
+def test_an_attempt_that_fails_leaves_the_place_as_it_was(release: Release, tmp_path: Path) -> None:
+    """A full disk is not filled further by each retry."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalFileSystem, "put_file", _cut_short)
+        with pytest.raises(PublishFailed):
+            release.publish(str(tmp_path / "bucket"))
+    assert list((tmp_path / "bucket" / "visits").iterdir()) == []
 
 
 def test_the_manifest_that_is_published_is_the_one_that_was_approved(release: Release, bucket: str) -> None:
