@@ -11,7 +11,7 @@ TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 COMPOSE := docker/compose.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-scheduler pictures lint format bench-pipeline bench-parse bench-adult docker-lint clean
+.PHONY: help install demo up test test-scheduler pictures lint format bench-pipeline bench-parse bench-adult bench-ledger docker-lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench-parse: $(STAMP) ## what 50 share contracts cost Airflow's DAG processor ->
 
 bench-adult: $(STAMP) ## what a release of Adult teaches (needs SLUICE_DATA) -> build/bench/adult.json
 	$(BIN)/python -m tests.benchmarks.adult
+
+bench-ledger: $(STAMP) ## the ledger under load and under a long history -> build/bench/ledger.json, ledger_history.json
+	$(BIN)/python -m tests.benchmarks.ledger
 
 docker-lint: $(STAMP) ## check docker/ as far as that goes without a container engine
 	@if [ -x $(BIN)/hadolint ]; then set -x; $(BIN)/hadolint docker/Dockerfile; \
