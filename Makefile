@@ -12,7 +12,7 @@ TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 COMPOSE := docker/compose.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-scheduler pictures lint format bench-pipeline bench-parse bench-records bench-adult bench-noise chaos docker-lint clean
+.PHONY: help install demo up test test-scheduler pictures lint format bench-pipeline bench-parse bench-records bench-adult bench-noise bench-ledger chaos docker-lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ bench-noise: $(STAMP) ## what secret noise costs, per draw and in a training ste
 
 chaos: $(STAMP) ## kill workers at every boundary and TRIALS times in every other way -> build/bench/chaos.json
 	$(BIN)/python -m tests.chaos --trials $(TRIALS)
+
+bench-ledger: $(STAMP) ## the ledger under load and under a long history -> build/bench/ledger.json, ledger_history.json
+	$(BIN)/python -m tests.benchmarks.ledger
 
 docker-lint: $(STAMP) ## check docker/ as far as that goes without a container engine
 	@if [ -x $(BIN)/hadolint ]; then set -x; $(BIN)/hadolint docker/Dockerfile; \

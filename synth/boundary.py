@@ -22,7 +22,7 @@ from synth.errors import PrivateDataGuarded, SluiceError, StepFailed, StorageUna
 from synth.memory import keep_memory_from_dumps
 from synth.release.stamp import stamp
 from synth.run import Run
-from synth.unsafe import begin, drawing, seed_of
+from synth.unsafe import begin, drawing, reserved_seed
 
 Facts = dict[str, Any]
 Step = Callable[[Run], Facts]
@@ -49,7 +49,7 @@ def step(function: Step) -> Step:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                seed = seed_of(run) if function.__name__ == "settle" else begin(run)
+                seed = reserved_seed(run) if function.__name__ == "settle" else begin(run)
                 with drawing(seed, function.__name__):
                     return _public(function.__name__, function(run) | stamp(seed))
         except SluiceError as error:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+# One for all calls: `json.dumps` would make one each time.
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
 
 def canonical_json(value: object) -> str:
     """JSON with sorted keys, no spaces, ASCII.
@@ -13,4 +16,4 @@ def canonical_json(value: object) -> str:
 
     :raises TypeError, ValueError: if a part is not JSON, or not a finite number.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return _ENCODER.encode(value)

@@ -28,6 +28,11 @@ def seed_of(run: Run) -> int | None:
     """The seed on record, whatever the run is continued with; None for a run of secret randomness."""
     if run.workspace.exists(_RECORD):
         return int(run.workspace.read_json(_RECORD)["unsafe_seed"])
+    return reserved_seed(run)
+
+
+def reserved_seed(run: Run) -> int | None:
+    """The seed that the reservation names: all that is known of it without the workspace."""
     reserved = run.ledger.find(run.policy_name, run.name, "reserve")
     seed = reserved.payload["details"].get("unsafe_seed") if reserved is not None else None
     return None if seed is None else int(seed)

@@ -183,7 +183,7 @@ def test_the_noise_is_drawn_by_what_the_statement_says_of_the_device(monkeypatch
 def test_the_global_generators_are_left_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dpsgd, "normal_on", DeviceNormal)
     model, before = linear(3), (torch.random.get_rng_state(), np.random.get_state()[1])
-    train(model, 30, random_rows(30, 3), PoissonGaussian(1.0, 0.5, 3), SETTINGS)
+    train(model, each_alone(30), random_rows(30, 3), PoissonGaussian(1.0, 0.5, 3), replace(SETTINGS, steps=3))
     assert torch.equal(torch.random.get_rng_state(), before[0])
     assert (np.random.get_state()[1] == before[1]).all()
 

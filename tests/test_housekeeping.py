@@ -275,7 +275,7 @@ def test_what_fails_with_one_run_does_not_keep_the_others(
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", fails_once)
         done = sweep(deployment.settings, now=later(hours=200))
-    assert done.failures == [f"people/{runs[1].workspace.root.name}: OSError"]
+    assert done.failures == [f"people/{runs[1].workspace.root.name}: StorageUnavailable"]
     assert [run.workspace.exists(PRIVATE) for run in runs] == [False, True, False]
     assert sweep(deployment.settings, now=later(hours=200)).failures == []
     assert not runs[1].workspace.exists(PRIVATE)

@@ -50,13 +50,20 @@ ALLOWED = {
     # Names and keys, which are no noise.
     ("synth/officer.py", "secrets.token_bytes"): "the split key",
     ("synth/officer.py", "secrets.token_hex"): "a temporary file's name",
-    ("synth/workspace.py", "secrets.token_bytes"): "the run's key",
     ("synth/workspace.py", "secrets.token_hex"): "a temporary file's name",
     ("synth/steps.py", "secrets.token_hex"): "a temporary file's name",
     ("synth/release/publish.py", "secrets.token_hex"): "a temporary folder's name",
     ("synth/cli/app.py", "secrets.token_hex"): "a run's id",
     ("synth/assembly.py", "secrets.token_hex"): "a release's version",
     ("dags/standalone.py", "secrets.token_urlsafe"): "passwords of the playground",
+    ("synth/housekeeping.py", "secrets.token_hex"): "the name of a folder that is being removed",
+    ("synth/settings.py", "secrets.token_bytes"): "a new workspace key",
+    ("synth/sealing.py", "secrets.token_bytes"): "salts and nonces of encrypted artifacts",
+    ("synth/sealing.py", "cryptography.exceptions.InvalidTag"): "encryption at rest",
+    ("synth/sealing.py", "cryptography.hazmat.primitives.ciphers.aead.AESGCM"): "encryption at rest",
+    ("synth/sealing.py", "cryptography.hazmat.primitives.hashes.SHA256"): "encryption at rest",
+    ("synth/sealing.py", "cryptography.hazmat.primitives.kdf.hkdf.HKDF"): "encryption at rest",
+    ("synth/checkpoints.py", "secrets.token_hex"): "who took a slot",
     # After the last look at private rows.
     ("synth/methods/tabular/dpdsyn.py", "numpy.random.default_rng"): "sampling from a finished model, and calibration "
     "on synthetic rows",

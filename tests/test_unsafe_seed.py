@@ -322,7 +322,7 @@ def naming(*names: str) -> set[str]:
 
 def test_generators_are_seeded_in_one_place_that_only_the_steps_enter() -> None:
     assert naming("seeded") == {"synth/unsafe.py"}
-    assert naming("drawing") == {"synth/steps.py"}
+    assert naming("drawing") == {"synth/boundary.py"}
     assert naming("_not_private") <= {"synth/randomness.py", "synth/release/statement.py"}
 
 
@@ -357,7 +357,7 @@ def test_operators_assign_nothing_to_a_run_but_who_asked_and_how() -> None:
         for target in node.targets
         if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id == "run"
     }
-    assert assigned <= {"progress", "requested_by", "started", "storage_options"}
+    assert assigned <= {"progress", "requested_by", "settings", "started", "storage_options"}
     calls = {
         node.func.id
         for path, tree in modules().items()

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from synth.errors import TamperedArtifact
+from synth.errors import StorageUnavailable, TamperedArtifact
 from synth.workspace import Workspace
 
 KEY = bytes(range(32))
@@ -170,5 +170,5 @@ def test_arrays_that_would_need_pickle_are_refused(workspace: Workspace) -> None
 def test_rows_that_cannot_be_removed_are_not_passed_over(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace.write("private/rows", b"x")
     monkeypatch.setattr(shutil, "rmtree", lambda *arguments, **options: None)
-    with pytest.raises(OSError, match="private rows are left"):
+    with pytest.raises(StorageUnavailable, match="private rows are still in"):
         workspace.erase_private()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,15 +19,16 @@ from sqlalchemy import Connection, Select, func, insert, not_, or_, select
 
 from synth.errors import LedgerError, PolicyError, TamperedArtifact
 from synth.ledger.balance import opening
-from synth.ledger.entries import Entry, Splits, canonical_json, policy_name
+from synth.ledger.entries import COLUMNS, Entry, Splits, canonical_json, policy_name
 from synth.ledger.models import entries as table
 from synth.ledger.models import policies
 
 # The keys of a payload are sorted, so that of a reservation ends with its window, after the split.
 _WINDOW_AT_THE_END = re.compile(r'","window":"([^"]*)"\}$')
 _TAIL = 64
+_FETCHED = 1_000
 
-_COLUMNS = [column for column in table.columns if column.name != "id"]
+_COLUMNS = [table.columns[name] for name in COLUMNS]
 
 
 @dataclass(frozen=True)
@@ -120,11 +121,16 @@ class Chain:
 
     def history(self, run: str | None = None) -> list[Entry]:
         """Every entry, or every entry of one run, in order and as stored: digests are not checked here."""
-        statement = self._mine().order_by(table.c.sequence)
-        if run is not None:
-            statement = statement.where(table.c.run == run)
-        later = [Entry.from_columns(row) for row in self.connection.execute(statement).mappings()]
-        return later if run is not None else self._first() + later
+        if run is None:
+            return list(self.stream())
+        statement = self._mine().where(table.c.run == run).order_by(table.c.sequence)
+        return [Entry.from_row(row) for row in self.connection.execute(statement)]
+
+    def stream(self) -> Iterator[Entry]:
+        """Every entry, like :meth:`history`, but not all of them at once in memory."""
+        yield from self._first()
+        for rows in self.connection.execute(self._mine().order_by(table.c.sequence)).partitions(_FETCHED):
+            yield from map(Entry.from_row, rows)
 
     def _first(self) -> list[Entry]:
         return _registrations(self.connection, select(policies).where(policies.c.policy == self.policy))
@@ -133,7 +139,7 @@ class Chain:
         return select(*_COLUMNS).where(table.c.policy == self.policy)
 
     def _read(self, statement: Select[Any]) -> list[Entry]:
-        return self._intact([Entry.from_columns(row) for row in self.connection.execute(statement).mappings()])
+        return self._intact([Entry.from_row(row) for row in self.connection.execute(statement)])
 
     def _intact(self, found: list[Entry]) -> list[Entry]:
         for entry in found:

@@ -15,10 +15,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any
-
-from sqlalchemy import RowMapping
 
 from synth import canonical
 from synth.errors import LedgerError, PolicyError
@@ -65,11 +65,12 @@ class Entry:
 
     def columns(self) -> dict[str, Any]:
         """The row, by column name."""
-        return {field.name.removesuffix("_text"): getattr(self, field.name) for field in fields(self)}
+        return dict(zip(COLUMNS, vars(self).values(), strict=True))
 
     @classmethod
-    def from_columns(cls, row: RowMapping) -> Entry:
-        return cls(**{field.name: row[field.name.removesuffix("_text")] for field in fields(cls)})
+    def from_row(cls, row: Sequence[Any]) -> Entry:
+        """The entry of a row whose columns come in the order of `COLUMNS`."""
+        return cls(*row)
 
     def is_intact(self) -> bool:
         """Whether the entry carries its own digest."""
@@ -83,10 +84,25 @@ class Entry:
         return replace(self, digest=self.computed_digest())
 
     def computed_digest(self) -> str:
-        """What `digest` has to be."""
-        columns = self.columns()
-        del columns["digest"]
-        return hashlib.sha256(canonical_json(columns).encode()).hexdigest()
+        """What `digest` has to be.
+
+        The canonical JSON is put together here: verifying a long history is little else.
+
+        :raises LedgerError: if a column does not hold what the ledger writes there.
+        """
+        try:
+            text = (
+                f'{{"at":{_quoted(self.at)},"balance":{_quoted(self.balance_text)},"key":{_quoted(self.key)},'
+                f'"kind":{_quoted(self.kind)},"payload":{_quoted(self.payload_text)},"policy":{_quoted(self.policy)},'
+                f'"previous":{_quoted(self.previous)},"run":{_quoted(self.run)},"sequence":{self.sequence:d}}}'
+            )
+        except (TypeError, ValueError):
+            raise LedgerError("a column of a ledger entry does not hold text, or its sequence no number") from None
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+COLUMNS = tuple(field.name.removesuffix("_text") for field in fields(Entry))
+"""The columns of a row, in the order of an entry's fields."""
 
 
 def canonical_json(value: object) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 from synth.errors import TamperedArtifact
@@ -45,6 +44,7 @@ class _Run:
     reservation: Entry
     split_id: str
     window: str
+    max_attempts: int
     charges: dict[str, Charge]
     held: Splits = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
@@ -82,6 +82,7 @@ class Replay:
     held: Splits = field(default_factory=dict)
     spent: Splits = field(default_factory=dict)
     runs: dict[str, _Run] = field(default_factory=dict)
+    last: Entry | None = None
 
     @classmethod
     def of(cls, history: Iterable[Entry]) -> Replay:
@@ -96,6 +97,7 @@ class Replay:
             self._apply(entry)
         except Exception:  # whatever a forged payload makes of the fold, the entry is not the ledger's
             raise tampered(entry.policy, entry.sequence, "the ledger's rules do not allow it where it stands") from None
+        self.last = entry
 
     def _apply(self, entry: Entry) -> None:
         payload = entry.payload
@@ -107,7 +109,8 @@ class Replay:
         elif entry.kind == "reserve":
             _require(entry.key == keys.reserve_key(entry.run) and entry.run not in self.runs)
             charges = {charge["mechanism"]: Charge.from_json(charge) for charge in payload["charges"]}
-            run = _Run(entry, payload["split_id"], payload.get("window", ""), charges)
+            window = payload.get("window", "")
+            run = _Run(entry, payload["split_id"], window, payload["max_attempts"], charges)
             self.runs[entry.run] = run
             self._add(run, charges.values())
         elif entry.kind in ("start", "free"):
@@ -166,7 +169,7 @@ class Replay:
             self.held = minus(self.held, run.key, [charge])
             run.held = minus(run.held, run.key, [charge])
             return
-        _require(attempt <= run.reservation.payload["max_attempts"])
+        _require(attempt <= run.max_attempts)
         run.attempts[mechanism] = attempt
         self.spent = plus(self.spent, run.key, [charge])
         if attempt > 1:
@@ -179,35 +182,41 @@ class Replay:
         _require(total(self.held, run.window) <= self.capacity)
 
 
-def verify_chain(policy: str, history: list[Entry], anchors: Mapping[int, str]) -> Replay:
-    """Recompute digests, links, sequence and balances.
+def verify_chain(policy: str, history: Iterable[Entry], anchors: Mapping[int, str]) -> Replay:
+    """Recompute digests, links, sequence and balances, in one pass.
 
     :param anchors: digests that were noted elsewhere, by sequence number: they show what the chain alone
         cannot, a tail cut off or a history rewritten whole.
     :raises TamperedArtifact: names the first entry that is not what the ledger wrote.
     """
-    if history and (history[0].sequence != 1 or history[0].previous != ""):
-        raise tampered(policy, 1, "it is missing or is not the first")
-    for entry in history[:1]:
-        if not entry.is_intact():
-            raise tampered(policy, entry.sequence, "it does not carry its own digest")
-    for before, entry in pairwise(history):
-        if entry.sequence != before.sequence + 1:
-            raise tampered(policy, before.sequence + 1, "it is missing or there twice")
-        if entry.previous != before.digest:
-            raise tampered(policy, entry.sequence, "it does not follow the entry before it")
-        if not entry.is_intact():
-            raise tampered(policy, entry.sequence, "it does not carry its own digest")
     replay = Replay()
+    held, text = replay.held, canonical_json(replay.held)
+    digests: dict[int, str] = {}
     for entry in history:
+        _require_place(policy, replay.last, entry)
+        if not entry.is_intact():
+            raise tampered(policy, entry.sequence, "it does not carry its own digest")
         replay.apply(entry)
-        if entry.balance_text != canonical_json(replay.held):
+        if entry.sequence in anchors:
+            digests[entry.sequence] = entry.digest
+        if replay.held is not held:  # a balance is replaced where it changes, never changed itself
+            held, text = replay.held, canonical_json(replay.held)
+        if entry.balance_text != text:
             raise tampered(policy, entry.sequence, "its balance does not follow from the entries up to it")
-    digests = {entry.sequence: entry.digest for entry in history}
     for sequence, digest in sorted(anchors.items()):
         if digests.get(sequence) != digest:
             raise tampered(policy, sequence, "its digest is not the one that was noted elsewhere")
     return replay
+
+
+def _require_place(policy: str, before: Entry | None, entry: Entry) -> None:
+    if before is None:
+        if entry.sequence != 1 or entry.previous != "":
+            raise tampered(policy, 1, "it is missing or is not the first")
+    elif entry.sequence != before.sequence + 1:
+        raise tampered(policy, before.sequence + 1, "it is missing or there twice")
+    elif entry.previous != before.digest:
+        raise tampered(policy, entry.sequence, "it does not follow the entry before it")
 
 
 def tampered(policy: str, sequence: int, fault: str) -> TamperedArtifact:
@@ -224,8 +233,7 @@ def _require(holds: bool) -> None:
 
 
 def _summary(name: str, run: _Run) -> RunSummary:
-    payload = run.reservation.payload
-    held = run.held[run.key]
+    payload, held = run.reservation.payload, run.held[run.key]
     return RunSummary(
         run=name,
         reserved_at=run.reservation.at,

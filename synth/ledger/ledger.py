@@ -236,12 +236,13 @@ class Ledger:
             return chain.history(run)
 
     def runs(self, policy: str) -> list[RunSummary]:
-        return Replay.of(self.entries(policy)).summaries()
+        with self._reading(policy) as chain:
+            return Replay.of(chain.stream()).summaries()
 
     def balance(self, policy: str, window: str = "") -> Balance:
         """Where the policy stands in a window; what was charged in another one does not count."""
         with self._reading(policy) as chain:
-            return Replay.of(chain.history()).balance(window_name(window))
+            return Replay.of(chain.stream()).balance(window_name(window))
 
     def windows(self, policy: str) -> list[str]:
         """The windows in which something was ever reserved, sorted; ``""`` stands for no window."""
@@ -262,10 +263,10 @@ class Ledger:
         :raises TamperedArtifact: names the first entry that is not what was written.
         """
         with self._database.reading() as connection:
-            history, _ = succession.verify(Chain(connection, policy), anchors or {})
-        if not history:
+            last = succession.verify(Chain(connection, policy), anchors or {}).last
+        if last is None:
             raise PolicyError(f"policy {policy!r} is not registered, so there is nothing to verify")
-        return history[-1]
+        return last
 
     @contextmanager
     def _reading(self, policy: str) -> Iterator[Chain]:

@@ -170,7 +170,7 @@ def _admit(chain: Chain, before: Splits, after: Splits, window: str, purpose: st
         )
     capacity: int = chain.policy_entry().payload["capacity"]
     if total(after, window) > capacity:
-        balance = Replay.of(chain.history()).balance(window)
+        balance = Replay.of(chain.stream()).balance(window)
         raise BudgetExceeded(refusal(chain.policy, balance, total(after, window) - total(before, window), purpose))
 
 

@@ -17,7 +17,6 @@ from typing import Any
 
 from synth.errors import PolicyError
 from synth.ledger.chain import Chain
-from synth.ledger.entries import Entry
 from synth.ledger.history import Replay, tampered, verify_chain
 from synth.ledger.policies import PolicyRecord
 
@@ -27,23 +26,24 @@ SUCCESSOR = 0
 _NAMED = 5
 
 
-def verify(chain: Chain, anchors: Mapping[int, str]) -> tuple[list[Entry], Replay]:
-    """The history of a policy and what follows from it, with those of its predecessors checked along.
+def verify(chain: Chain, anchors: Mapping[int, str]) -> Replay:
+    """What follows from the history of a policy, if that is intact, and those of its predecessors.
 
     :param anchors: digests noted elsewhere, by sequence number; that of its successor's registration by `SUCCESSOR`.
     :raises TamperedArtifact: names the first entry that is not what the ledger wrote.
     """
-    history = chain.history()
-    replay = verify_chain(chain.policy, history, {at: digest for at, digest in anchors.items() if at != SUCCESSOR})
+    replay = verify_chain(
+        chain.policy, chain.stream(), {at: digest for at, digest in anchors.items() if at != SUCCESSOR}
+    )
     successor = chain.successor() if SUCCESSOR in anchors else None
     if SUCCESSOR in anchors and (successor is None or successor.digest != anchors[SUCCESSOR]):
-        raise tampered(chain.policy, len(history), "the policy that succeeded it, as was noted elsewhere, is not there")
+        raise tampered(chain.policy, 1, "the policy that succeeded it, as was noted elsewhere, is not there")
     if replay.succeeds is not None:
         before = Chain(chain.connection, replay.succeeds["policy"])
-        _, predecessor = verify(before, {replay.succeeds["sequence"]: replay.succeeds["digest"]})
+        predecessor = verify(before, {replay.succeeds["sequence"]: replay.succeeds["digest"]})
         if predecessor.carried() != replay.succeeds["carried"]:
             raise tampered(chain.policy, 1, f"what it took over is not what policy {before.policy!r} holds")
-    return history, replay
+    return replay
 
 
 def take_over(chain: Chain, name: str, document: Mapping[str, Any], capacity: int) -> dict[str, Any]:
@@ -51,7 +51,8 @@ def take_over(chain: Chain, name: str, document: Mapping[str, Any], capacity: in
 
     :raises PolicyError: the predecessor has a successor or an unfinished run, or the new policy is no continuation.
     """
-    predecessor = PolicyRecord.from_entry(chain.policy_entry())
+    registered = chain.policy_entry()
+    predecessor = PolicyRecord.from_entry(registered)
     successor = chain.successor()
     if successor is not None:
         raise PolicyError(
@@ -69,7 +70,7 @@ def take_over(chain: Chain, name: str, document: Mapping[str, Any], capacity: in
             f"policy {name!r}: sources lacks {missing[0]!r} of policy {chain.policy!r}; a successor takes over all "
             "sources of its predecessor, since what was spent on them counts on"
         )
-    history, replay = verify(chain, {})
+    replay = verify(chain, {})
     unfinished = replay.unfinished()
     if unfinished:
         names = ", ".join(repr(run) for run in unfinished[:_NAMED]) + (", …" if len(unfinished) > _NAMED else "")
@@ -77,7 +78,7 @@ def take_over(chain: Chain, name: str, document: Mapping[str, Any], capacity: in
             f"policy {chain.policy!r} cannot be succeeded yet: {len(unfinished)} of its runs are not settled: {names}. "
             "Let them end, or settle them with `sluice settle`"
         )
-    head = history[-1]
+    head = replay.last or registered
     return {
         "policy": chain.policy,
         "sequence": head.sequence,

@@ -95,7 +95,7 @@ class Stage:
         return found
 
     def _work(self, lines: int, boundaries: Boundaries, work: Sequence[Step]) -> None:
-        instruments.rebind(plan_release, lambda *arguments: self._plan)  # it follows from public facts, and is slow
+        instruments.rebind(plan_release, lambda *_, **__: self._plan)  # it follows from public facts, and is slow
         if self._twin is not None:
             TWINS[self._twin]()
         instruments.install(self.world, self.trace, boundaries)

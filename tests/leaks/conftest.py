@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def watch(tmp_path: Path) -> Watch:
         folder = tmp_path / f"watched-{len(list(tmp_path.glob('watched-*')))}"
         for name in ("tmp", "home", "place"):
             (folder / name).mkdir(parents=True)
-        settings = {name: str(value) for name, value in asdict(run.settings).items()}
+        settings = {name: str(getattr(run.settings, name)) for name in ("ledger_url", "workspaces", "keys", "reports")}
         report = folder / "report"
         request = Request(run.contract.document(), run.run_id, settings, steps, str(report), **options)
         environment = os.environ | {

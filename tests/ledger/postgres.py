@@ -2,8 +2,8 @@
 
 The server listens on a loopback port of its own, keeps its data in a temporary folder, and never runs as root: started
 by root, it runs as the account `postgres` or `nobody`. It asks for passwords, so that a test can look for them where
-they must not be. It does not wait for the disk (`fsync=off`): a crash of the server loses nothing that it confirmed,
-a crash of the machine may.
+they must not be. Unless asked to it does not wait for the disk (`fsync=off`): a crash of the server loses nothing that
+it confirmed, a crash of the machine may.
 
 `OWNER` owns a database and its tables; `OFFICER` and `WORKER` hold what `Ledger.migrate` grants them, nothing else.
 """
@@ -51,8 +51,9 @@ def binaries() -> Path | None:
 class Server:
     """A PostgreSQL server below a temporary folder; `start` and `stop` as often as a test likes."""
 
-    def __init__(self, programs: Path) -> None:
+    def __init__(self, programs: Path, *, waits_for_disk: bool = False) -> None:
         self.programs = programs
+        self.fsync = "on" if waits_for_disk else "off"
         self.folder = Path(tempfile.mkdtemp(prefix="sluice-postgresql-"))
         self.data = self.folder / "data"
         self.log = self.folder / "log"
@@ -124,7 +125,7 @@ class Server:
             "unix_socket_directories": "",
             "port": port,
             "max_connections": 200,
-            "fsync": "off",
+            "fsync": self.fsync,
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with self.log.open("ab") as log:

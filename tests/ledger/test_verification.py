@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import Connection, NullPool, create_engine, insert, make_url, update
 from sqlalchemy.exc import DBAPIError
 
 from synth.errors import SluiceError, TamperedArtifact
 from synth.ledger import Entry, Ledger
 from synth.ledger.database import Database
+from synth.ledger.entries import canonical_json
 from synth.ledger.history import verify_chain
 from synth.ledger.models import entries as table
 from synth.ledger.models import policies
@@ -271,3 +275,24 @@ def test_an_error_about_tampering_is_one_that_a_retry_does_not_help(spent: Ledge
     with pytest.raises(SluiceError) as found:
         spent.verify("patients")
     assert found.value.retry is False
+
+
+# Any character, lone surrogates too.
+TEXT = st.text(st.characters(exclude_categories=[]))
+
+
+@given(texts=st.lists(TEXT, min_size=8, max_size=8), sequence=st.integers(1, 2**63 - 1))
+def test_a_digest_is_that_of_the_canonical_json_of_all_columns(texts: list[str], sequence: int) -> None:
+    policy, kind, key, run, payload, balance, at, previous = texts
+    entry = Entry(policy, sequence, kind, key, run, payload, balance, at, previous, "")
+    columns = {name: value for name, value in entry.columns().items() if name != "digest"}
+    assert {*columns, "digest"} == set(COLUMNS.split(", "))
+    assert entry.computed_digest() == hashlib.sha256(canonical_json(columns).encode()).hexdigest()
+
+
+@pytest.mark.parametrize("column", [field.name for field in fields(Entry)])
+@pytest.mark.parametrize("value", [None, b"bytes", 1.5, "2", ["x"]])
+def test_a_column_of_another_type_is_not_intact(column: str, value: object) -> None:
+    entry = Entry("p", 2, "note", "k", "r", "{}", "{}", "now", "", "").sealed()
+    assert entry.is_intact()
+    assert not replace(entry, **{column: value}).is_intact()
