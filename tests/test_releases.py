@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from synth import accounting, dpsgd, steps
+from synth.cli.plans import plan_document
 from synth.contract import last_window_before, window_of_text
 from synth.contract.windows import window_of
 from synth.errors import AttemptsExhausted, BudgetExceeded, LedgerError, PolicyError, StepFailed
@@ -49,6 +50,18 @@ def test_a_horizon_of_twelve_admits_twelve_releases_and_refuses_the_thirteenth(u
     run = unregistered.run("any")
     balance = run.ledger.balance(run.policy_name)
     assert 0 <= balance.left < balance.total / 12
+
+
+def test_the_plan_shows_how_many_releases_remain_at_this_rate(unregistered: Deployment, monkeypatch: Any) -> None:
+    monkeypatch.setenv("SLUICE_HOME", str(unregistered.folder))
+    monkeypatch.setenv("SLUICE_KEYS", str(unregistered.folder / "keys"))
+    unregistered.register(**PACED)
+    for number in range(3):
+        shown = plan_document(unregistered.contract())
+        assert shown["policy"]["releases_left_at_this_rate"] == 12 - number
+        assert max(shown["policy"]["cost_share"].values()) == pytest.approx(1 / 12, rel=0.01)
+        steps.allocate(unregistered.run(f"month {number}"))
+        assert shown["epsilon"] == pytest.approx(unregistered.run(f"month {number}").plan.epsilon, rel=0.01)
 
 
 def test_a_contract_that_asks_for_less_than_the_pace_gets_what_it_asks_for(unregistered: Deployment) -> None:

@@ -12,9 +12,9 @@ from synth.errors import PolicyError
 from synth.events import DiscreteGaussian
 from synth.ledger import Ledger
 from synth.officer import policy_for
-from synth.plan import Mechanism, ReleasePlan
+from synth.plan import Mechanism, Pace, ReleasePlan
 from synth.records import HOLDOUT, TRAIN
-from synth.run import plan_release
+from synth.run import plan_release, window_to_release
 from synth.settings import Settings
 
 _WIDE = 130  # columns of a terminal that fits a sentence beside the numbers
@@ -29,13 +29,18 @@ def plan_document(contract: Contract) -> dict[str, Any]:
         except PolicyError as error:
             return {**_plan(plan_release(contract, _UNREGISTERED_FRACTION)), "policy": None, "note": str(error)}
         registered = policy_for(ledger, contract)
-        release = plan_release(contract, registered.policy.holdout_fraction)
-        balance = ledger.balance(registered.policy.name)
+        policy, window = registered.policy, window_to_release(contract)
+        pace, planned = None, None
+        if policy.horizon is not None:
+            pace = Pace(registered.filter, ledger.pace(policy.name, policy.horizon, window))
+            planned = ledger.releases_left(policy.name, policy.horizon, window)
+        release = plan_release(contract, policy.holdout_fraction, pace=pace, window=window)
+        balance = ledger.balance(policy.name, window)
     cost = {
         branch: sum(registered.filter.cost(m.event) for m in release.mechanisms if branch in m.branches)
         for branch in (TRAIN, HOLDOUT)
     }
-    capacity = balance.capacity
+    capacity, fitting = balance.capacity, balance.left // max(cost.values())
     return {
         **_plan(release),
         "policy": {
@@ -46,7 +51,9 @@ def plan_document(contract: Contract) -> dict[str, Any]:
             "cost_share": {branch: value / capacity for branch, value in cost.items()},
             "used_share": balance.total / capacity,
             "left_share_after": (balance.left - max(cost.values())) / capacity,
-            "releases_left_at_this_rate": balance.left // max(cost.values()),
+            "releases_left_at_this_rate": fitting if planned is None else min(fitting, planned),
+            "window": window or None,
+            "horizon": policy.horizon,
         },
         "note": "",
     }
@@ -75,7 +82,10 @@ def show_plan(document: dict[str, Any]) -> None:
         claim.add_row(f"policy {policy['name']}", f"ε={policy['epsilon']:g}, δ={policy['delta']:g} over all releases")
         claim.add_row("filter's cost", f"{costs} of the policy's budget (Rényi order {policy['filter_order']})")
         claim.add_row("used so far, left after", f"{policy['used_share']:.1%}, {policy['left_share_after']:.1%}")
-        claim.add_row("such releases left", f"{policy['releases_left_at_this_rate']}")
+        horizon = f" of {policy['horizon']} that the policy plans" if policy["horizon"] else ""
+        claim.add_row("such releases left", f"{policy['releases_left_at_this_rate']}{horizon}")
+        if policy["window"]:
+            claim.add_row("window", f"{policy['window']}, with a total of its own")
     console.print(claim)
     if document["note"]:
         console.print(f"[yellow]no policy[/] {document['note']}", highlight=False)

@@ -164,6 +164,14 @@ class Ledger:
         with self._reading(policy) as chain:
             return pacing.pace(chain, horizon, window)
 
+    def releases_left(self, policy: str, horizon: int, window: str = "") -> int:
+        """How many releases may still be admitted in a window, at least one.
+
+        :raises BudgetExceeded: if as many as planned were admitted.
+        """
+        with self._reading(policy) as chain:
+            return pacing.releases_left(chain, horizon, window)
+
     def begin(self, policy: str, run: str, mechanism: str, *, plan_digest: str) -> int:
         """Start an attempt of a reserved mechanism; it stays charged from here on, whatever becomes of it.
 
