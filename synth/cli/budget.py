@@ -49,7 +49,12 @@ def show(name: Annotated[str | None, typer.Argument(help="By default all.")] = N
     """Show total, spent, reserved and left."""
     with reported(), _ledger() as ledger:
         records = [ledger.policy(name)] if name else ledger.policies()
-        rows = [_row(ledger, record, window) for record in records for window in ledger.windows(record.name) or [""]]
+        successors = {record.succeeds: record.name for record in ledger.policies()}
+        rows = [
+            _row(ledger, record, window) | {"succeeded_by": successors.get(record.name)}
+            for record in records
+            for window in ledger.windows(record.name) or [""]
+        ]
         if as_json:
             print_json(rows)
             return
@@ -58,8 +63,14 @@ def show(name: Annotated[str | None, typer.Argument(help="By default all.")] = N
             table.add_column(heading, justify="left" if heading == "policy" else "right")
         for row in rows:
             shares = (f"{row[key]:.1%}" for key in ("spent_share", "reserved_share", "left_share"))
-            name = f"{row['policy']}, {row['window']}" if row["window"] else row["policy"]
-            table.add_row(name, f"ε={row['epsilon']:g}, δ={row['delta']:g}", *shares, str(row["releases"]))
+            window = f", {row['window']}" if row["window"] else ""
+            after = f" (now {row['succeeded_by']})" if row["succeeded_by"] else ""
+            table.add_row(
+                f"{row['policy']}{window}{after}",
+                f"ε={row['epsilon']:g}, δ={row['delta']:g}",
+                *shares,
+                str(row["releases"]),
+            )
         console.print(table)
 
 

@@ -121,6 +121,26 @@ def test_a_head_noted_elsewhere_shows_that_a_ledger_was_cut_short(sluice: Sluice
     assert sluice("budget", "verify", "people_policy", "--anchor", "head").exit_code == 2
 
 
+def test_a_policy_that_succeeds_another_is_registered_from_its_document(sluice: Sluice, tmp_path: Path) -> None:
+    later = policy_document(tmp_path, succeeds="people_policy") | {"name": "later_policy"}
+    (tmp_path / "later.yaml").write_text(yaml.safe_dump(later))
+    missing = sluice("budget", "register", tmp_path / "later.yaml")
+    assert missing.exit_code == 1
+    assert "'people_policy' is not registered" in missing.stderr
+    assert sluice("budget", "register", tmp_path / "policy.yaml").exit_code == 0
+    registered = sluice("budget", "register", tmp_path / "later.yaml")
+    assert registered.exit_code == 0
+    assert "takes over all that people_policy has spent" in registered.stdout
+    rows = json.loads(sluice("budget", "show", "--json").stdout)
+    assert {row["policy"]: row["succeeded_by"] for row in rows} == {
+        "later_policy": None,
+        "people_policy": "later_policy",
+    }
+    assert "people_policy (now later_policy)" in sluice("budget", "show").stdout
+    assert sluice("budget", "verify", "people_policy").exit_code == 0
+    assert sluice("budget", "verify", "later_policy").exit_code == 0
+
+
 @pytest.fixture
 def restored(sluice: Sluice, tmp_path: Path) -> Entry:
     """A ledger put back to what it was before its last entry, which is returned."""
