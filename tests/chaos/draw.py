@@ -25,9 +25,9 @@ class Draws:
         self._random = random.Random(seed)
         self._pausable = [at for at, name in self._names.items() if pausable(name) and step_of(at) != "settle"]
 
-    def boundaries(self) -> list[Spec]:
-        """One kill at each boundary."""
-        return [self._spec("boundary", at=at) for at in self._names]
+    def boundaries(self, step: str | None = None) -> list[Spec]:
+        """One kill at each boundary, or at each of one step."""
+        return [self._spec("boundary", at=at) for at in self._names if step in (None, step_of(at))]
 
     def boundary(self) -> Spec:
         """A kill at one of them."""

@@ -7,6 +7,7 @@ first line that is empty it ends. One thread in each library: a pool of threads 
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import json
 import os
@@ -34,6 +35,8 @@ def main() -> None:
         worlds = Worlds(Path(folder), arguments.postgresql)
         worlds.prepare()
         plan = _warm(worlds)
+        gc.collect()
+        gc.freeze()  # else a child's first collection would copy all of the parent's memory
         _say({"steps": NAMES})
         for line in sys.stdin:
             if not line.strip():

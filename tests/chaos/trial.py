@@ -72,7 +72,7 @@ class Stage:
 
     def observe(self) -> None:
         """Look at what is there."""
-        self.observations.append(answer(lambda: observe(self.world), self._output))
+        self.observations.append(self._asked(lambda: observe(self.world)))
 
     def take_up(self) -> str:
         """Retry until the run finishes or refuses; how it ended."""
@@ -91,8 +91,12 @@ class Stage:
 
     def problems(self) -> dict[str, list[str]]:
         """What is wrong, by counter."""
-        found: dict[str, list[str]] = answer(lambda: judge(self.world, self.trace, self.observations), self._output)
+        found: dict[str, list[str]] = self._asked(lambda: judge(self.world, self.trace, self.observations))
         return found
+
+    def _asked(self, question: Callable[[], Any]) -> Any:
+        """The client of an object store starts a thread, which must not be in a process that forks."""
+        return answer(question, self._output) if self.world.bucket.startswith("s3://") else question()
 
     def _work(self, lines: int, boundaries: Boundaries, work: Sequence[Step]) -> None:
         instruments.rebind(plan_release, lambda *_, **__: self._plan)  # it follows from public facts, and is slow
