@@ -1,8 +1,8 @@
 """What a child notes about looks and outputs, by wrapping the library from outside.
 
-A *look* is a call of the computation that is handed to `Run.once`; a *read* one of the source. At that very moment the
-ledger is asked, past the library, what is charged. Both are boundaries too: a process may die just before and just
-after. Nothing here depends on what a computation takes or gives.
+A *look* is a call of the computation that is handed to `Run.once`, or, where that runs in segments, each of these; a
+*read* one of the source. At that very moment the ledger is asked, past the library, what is charged. Both are
+boundaries too: a process may die just before and just after. Nothing here depends on what a computation takes or gives.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from synth.run import Run
 from tests.chaos.boundaries import Boundaries
 from tests.chaos.trace import Trace
 from tests.chaos.world import World
-
-CHARGING = ("start",)  # kinds of entries that pay for one look of the mechanism in their payload
 
 
 def install(world: World, trace: Trace, boundaries: Boundaries) -> None:
@@ -45,12 +43,18 @@ def _watch_mechanisms(world: World, trace: Trace, boundaries: Boundaries) -> Non
     once = Run.once
 
     def watched(run: Run, mechanism: str, compute: Callable[..., Any], *more: Any, **options: Any) -> Any:
-        def looked(*arguments: Any, **named: Any) -> Any:
+        def look(paid_by: str) -> None:
             boundaries.reached(f"look {mechanism}")
             with trace.alone():  # so that the order of the lines is the order of the questions
-                charges = [p for kind, p in world.entries() if kind in CHARGING and p["mechanism"] == mechanism]
+                charges = [p for kind, p in world.entries() if kind == paid_by and p["mechanism"] == mechanism]
                 trace.note("look", mechanism=mechanism, charged=len(charges))
-            output = compute(*arguments, **named)
+
+        def looked(spend: Any) -> Any:
+            if spend.checkpoints is None:
+                look("start")
+            else:
+                spend.checkpoints = _Watched(spend.checkpoints, look)
+            output = compute(spend)
             boundaries.reached(f"looked {mechanism}")
             return output
 
@@ -59,6 +63,18 @@ def _watch_mechanisms(world: World, trace: Trace, boundaries: Boundaries) -> Non
         return output
 
     Run.once = watched  # type: ignore[method-assign]
+
+
+class _Watched:
+    """Checkpoints whose every segment is a look, paid for by the slot that it took."""
+
+    def __init__(self, checkpoints: Any, look: Callable[[str], None]) -> None:
+        self._checkpoints, self._look = checkpoints, look
+        self.latest, self.keep = checkpoints.latest, checkpoints.keep
+
+    def begin_segment(self) -> None:
+        self._checkpoints.begin_segment()
+        self._look("segment")
 
 
 def _watch_source(world: World, trace: Trace, boundaries: Boundaries) -> None:

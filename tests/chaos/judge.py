@@ -72,6 +72,10 @@ def _starts(entries: list[tuple[str, dict[str, Any]]]) -> Counter[str]:
     return Counter(payload["mechanism"] for kind, payload in entries if kind == "start")
 
 
+def _segments(entries: list[tuple[str, dict[str, Any]]]) -> Counter[str]:
+    return Counter(payload["mechanism"] for kind, payload in entries if kind == "segment")
+
+
 def _uncharged(trace: Trace, entries: list[tuple[str, dict[str, Any]]]) -> list[str]:
     wrong = ["the source was read before anything was reserved" for note in trace.notes("read") if not note["reserved"]]
     looks: Counter[str] = Counter()
@@ -79,9 +83,9 @@ def _uncharged(trace: Trace, entries: list[tuple[str, dict[str, Any]]]) -> list[
         looks[note["mechanism"]] += 1
         if note["charged"] < looks[note["mechanism"]]:
             wrong.append(f"look {looks[note['mechanism']]} of {note['mechanism']} with {note['charged']} charged")
-    starts = _starts(entries)
+    paid = _starts(entries) | _segments(entries)
     wrong += [
-        f"{number} looks of {name}, {starts[name]} charged" for name, number in looks.items() if number > starts[name]
+        f"{number} looks of {name}, {paid[name]} charged" for name, number in looks.items() if number > paid[name]
     ]
     return wrong
 

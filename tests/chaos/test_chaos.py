@@ -41,10 +41,12 @@ def test_the_harness_sees_every_look_every_output_and_every_kind_of_action(
     assert not any(clean["problems"].values())
     mechanisms = ["gate_outcomes", "gate_pairs", "label_model", "marginals", "validation"]
     assert clean["outputs"] == mechanisms
-    assert (clean["looks"], clean["reads"]) == (len(mechanisms), 1)
+    segments = 3  # of the label model; every other mechanism looks once
+    assert (clean["looks"], clean["reads"]) == (len(mechanisms) - 1 + segments, 1)
     names = clean["boundaries"].values()
     kinds = {"reserve", "settled", "gate", "decision", "published"}
     kinds |= {f"{kind} {mechanism}" for kind in ("start", "commit") for mechanism in mechanisms}
+    kinds |= {"segment segment"}
     for kind in kinds:
         for action in ("insert", "commit", "has"):
             assert f"ledger {action} {kind}" in names

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from synth import workspace
 from synth.ledger import Ledger
 from synth.release import publish
 from synth.release.manifest import MANIFEST, manifest_bytes
-from synth.workspace import Workspace
 from tests.chaos.instruments import rebind
 
 
@@ -62,18 +62,19 @@ def manifest_first() -> None:
 def artifacts_written_in_place() -> None:
     """A killed write leaves half an artifact under the artifact's name."""
 
-    def write(workspace: Workspace, path: Path, content: bytes, *more: Any) -> None:
+    def write(path: Path, parts: Iterable[bytes]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            for part in parts:
+                file.write(part)
 
-    Workspace._link = write  # type: ignore[method-assign, assignment]
+    rebind(workspace._link, write)
 
 
 def rows_are_kept() -> None:
     """Nothing erases private rows."""
-    Workspace.erase_private = lambda workspace: None  # type: ignore[method-assign]
+    rebind(workspace.erase_private, lambda root: None)
 
 
 def attempts_are_forgotten() -> None:

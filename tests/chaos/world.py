@@ -58,7 +58,10 @@ _DOCUMENT: dict[str, Any] = {
         "buys": {"type": "categorical", "categories": ["no", "yes"]},
     },
     "task": {"target": "buys", "kind": "binary"},
-    "method": {"name": "dpdsyn", "options": {"batch_size": 64, "steps": 5, "labels": "argmax"}},
+    "method": {
+        "name": "dpdsyn",
+        "options": {"batch_size": 64, "steps": 6, "checkpoint_every": 2, "max_resumes": 3, "labels": "argmax"},
+    },
     "rows": 200,
     "approval": {"mode": "automatic"},
     "publish": {"uri": "${SLUICE_CHAOS_BUCKET}"},
