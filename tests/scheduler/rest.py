@@ -56,9 +56,18 @@ class Account:
     def get(self, path: str) -> Any:
         return self.call("GET", f"/api/v2{path}")
 
-    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> DagRun:
-        body = {"logical_date": None, "conf": conf or {}}
+    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None, run_id: str | None = None) -> DagRun:
+        body = {"logical_date": None, "conf": conf or {}} | ({"dag_run_id": run_id} if run_id else {})
         return DagRun(self, dag_id, self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)["dag_run_id"])
+
+    def pause(self, dag_id: str, paused: bool) -> None:
+        self.call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": paused})
+
+    def make_pool(self, name: str, slots: int) -> None:
+        self.call("POST", "/api/v2/pools", {"name": name, "slots": slots})
+
+    def resize_pool(self, name: str, slots: int) -> None:
+        self.call("PATCH", f"/api/v2/pools/{name}?update_mask=slots", {"pool": name, "slots": slots})
 
     def started(self, dag_id: str, runs: int = 1, within_s: float = 300) -> list[DagRun]:
         """The first runs of a DAG that others start, as soon as there are so many."""
@@ -136,11 +145,19 @@ class DagRun:
         self.account.call("PATCH", f"/api/v2{self.path}/taskInstances/approve/-1/hitlDetails", body)
 
     def clear(self, *tasks: str) -> None:
-        body = {"dry_run": False, "task_ids": list(tasks), "dag_run_id": self.run_id, "only_failed": False}
+        """Clear tasks; without names all of them, the failed and the others."""
+        names = {"task_ids": list(tasks)} if tasks else {}
+        body = {"dry_run": False, **names, "dag_run_id": self.run_id, "only_failed": False}
         self.account.call("POST", f"/api/v2/dags/{self.dag_id}/clearTaskInstances", body)
 
     def mark_successful(self, task: str) -> None:
         self.account.call("PATCH", f"/api/v2{self.path}/taskInstances/{task}", {"new_state": "success"})
+
+    def mark_run(self, state: str) -> None:
+        self.account.call("PATCH", f"/api/v2{self.path}", {"state": state})
+
+    def delete(self) -> None:
+        self.account.call("DELETE", f"/api/v2{self.path}")
 
     def log(self, task: str, attempt: int = 1) -> str:
         return json.dumps(self.account.get(f"{self.path}/taskInstances/{task}/logs/{attempt}"))
