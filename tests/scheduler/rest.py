@@ -12,6 +12,10 @@ from typing import Any
 
 # An answer that comes before the scheduler has noted the end of the asking attempt fails the task; a person is slower.
 _NOTED_S = 10
+# Of a deployment whose database lets one process write at a time: what could not is rolled back, and may be asked again.
+_BUSY, _ASKED_AGAIN = "Database error", 20
+# Beyond it, how long a process waits for the others: see `AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS`.
+PATIENCE = {"timeout": 60}
 
 
 class Refused(Exception):
@@ -40,6 +44,16 @@ class Account:
 
         :raises Refused: with any status from 400 on.
         """
+        for _ in range(_ASKED_AGAIN):
+            try:
+                return self._call(method, path, body)
+            except Refused as refused:
+                if refused.status != 500 or _BUSY not in refused.text:
+                    raise
+                time.sleep(0.5)
+        return self._call(method, path, body)
+
+    def _call(self, method: str, path: str, body: Any) -> Any:
         request = urllib.request.Request(
             self.url + path,
             method=method,
