@@ -33,8 +33,8 @@ _CONTRACTS: dict[str, dict[str, Any]] = {
     "killed": {"approval": {"mode": "automatic"}, "method": planted.SLOW},
 }
 _MORTAL: dict[str, dict[str, Any]] = {
-    name: {"approval": {"mode": "automatic"}} | ({"method": planted.SLOW} if len(deaths) > 1 else {})
-    for name, deaths in mortal.CONTRACTS.items()
+    name: {"approval": {"mode": "automatic"}} | ({"method": planted.SLOW} if name == "mortal_often" else {})
+    for name in mortal.CONTRACTS
 }
 _ALL = _CONTRACTS | {"fed": self_starting.FED} | _MORTAL | by_hand.CONTRACTS
 _TABLES = ("human", "killed", "mortal", "by_hand")

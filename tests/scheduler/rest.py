@@ -12,7 +12,7 @@ from typing import Any
 
 # An answer that comes before the scheduler has noted the end of the asking attempt fails the task; a person is slower.
 _NOTED_S = 10
-# Of a deployment whose database lets one process write at a time: what could not is rolled back, and may be asked again.
+# Of a database that lets one process write at a time: what could not is rolled back, and may be asked again.
 _BUSY, _ASKED_AGAIN = "Database error", 20
 # Beyond it, how long a process waits for the others: see `AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS`.
 PATIENCE = {"timeout": 60}
