@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class AllocateOperator(SluiceOperator):
     """Reserves the budget of the release in the ledger; a run has one reservation, however often this is called.
 
-    It also enters who triggered the DAG run, because that person cannot approve the release.
+    It also enters who triggered the DAG run, because that person cannot approve the release. And it reads what earlier
+    releases tell of the ledger, for which it opens the bucket as publishing does.
     """
 
     def open_run(self, context: Context) -> Run:
@@ -26,6 +27,8 @@ class AllocateOperator(SluiceOperator):
         return run
 
     def step(self, run: Run) -> Facts:
+        from operators.bucket import storage_options
         from synth import steps
 
+        run.storage_options = storage_options(run.contract.publish.uri)
         return steps.allocate(run)

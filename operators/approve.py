@@ -17,7 +17,7 @@ from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowFailException
 
 from operators.base import Facts, SluiceOperator, open_run, with_public_errors
-from operators.parameters import EPSILON, ROWS
+from operators.parameters import offered
 from operators.plugin import report_link
 
 if TYPE_CHECKING:
@@ -122,5 +122,5 @@ class HumanApproveOperator(ApprovalOperator):
             return steps.approve(run)
 
     def _run(self, context: Context) -> Run:
-        of_the_form = {name: context["params"][name] for name in (EPSILON, ROWS) if name in context["params"]}
+        of_the_form = {name: context["params"][name] for name in offered(self.document) if name in context["params"]}
         return open_run(self.document, context["run_id"], of_the_form)

@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, Asset, BaseOperator, Param, chain
+from airflow.sdk import DAG, Asset, BaseOperator, chain
 
 from operators.allocate import AllocateOperator
 from operators.approve import ApproveOperator, HumanApproveOperator
 from operators.check import CheckOperator
 from operators.generate import GenerateOperator
-from operators.parameters import EPSILON, ROWS
+from operators.parameters import form
 from operators.placement import placement
 from operators.preflight import PreflightOperator
 from operators.publish import PublishOperator
@@ -47,13 +47,15 @@ Publishes a differentially private synthetic table of {rows:,} rows to `{uri}`, 
 | neighbouring relation | add or remove one unit |
 | planned cost of a release | ε = {epsilon:g}, δ = {delta:g} |
 | rows kept of one unit | {max_records} |
+| rows without a unit | {null_ids} |
+| window | {window} |
 | a mechanism that dies | stays spent; it may run {max_attempts} times, within the policy's bound for a release |
 | what leaves | synthetic rows, noisy marginals and quality numbers, the verdicts on expectations, the statement |
 | approval | {approval} |
 | a run starts | {starts} |
 
-The trigger form can make ε and the number of rows smaller, never larger. What all releases may cost together is in \
-the privacy officer's policy, kept in the ledger.
+The trigger form can make ε and the number of rows smaller, never larger{choose}. What all releases may cost \
+together is in the privacy officer's policy, kept in the ledger.
 
 | Step | |
 |---|---|
@@ -116,7 +118,7 @@ def build_dag(contract: Contract | Mapping[str, Any], dag_id: str | None = None)
 
 
 def _empty_dag(contract: Contract, dag_id: str) -> DAG:
-    privacy, dataset = contract.privacy, contract.dataset
+    dataset = contract.dataset
     # Never by backfill: every run spends.
     run_types: Any = {"manual", "operator_triggered"}
     if contract.schedule:
@@ -133,28 +135,7 @@ def _empty_dag(contract: Contract, dag_id: str) -> DAG:
             allowed_run_types=run_types,
             tags={"sluice", contract.method.name, f"approval: {contract.approval.mode}"},
             default_args={"owner": dataset.owner, "retries": 2, "retry_delay": timedelta(seconds=30)},
-            params={
-                EPSILON: Param(
-                    privacy.epsilon,
-                    type="number",
-                    exclusiveMinimum=0,
-                    maximum=privacy.epsilon,
-                    title="Privacy loss ε",
-                    description="What this release is planned to cost its people. At most the contract's "
-                    f"{privacy.epsilon:g}; less protects better and is noisier. Attempts that die come on top.",
-                    section="Privacy",
-                ),
-                ROWS: Param(
-                    contract.rows,
-                    type="integer",
-                    minimum=1,
-                    maximum=contract.rows,
-                    title="Rows",
-                    description=f"How many synthetic rows are published: at most the contract's {contract.rows:,}. "
-                    "Fewer do not cost less.",
-                    section="Release",
-                ),
-            },
+            params=form(contract),
             auto_register=False,
         )
         dag.validate()
@@ -189,6 +170,23 @@ def _starts(contract: Contract) -> str:
             return f"at the times of `{cron}`, or when somebody triggers it; one at a time, and none is caught up"
 
 
+def _null_ids(contract: Contract) -> str:
+    if contract.privacy.unit == "row":
+        return "none: each row is a unit"
+    return "left out" if contract.privacy.null_ids == "drop" else "each is a unit of its own"
+
+
+def _window(contract: Contract) -> str:
+    window = contract.privacy.window
+    if window is None:
+        return "none: a release reads all rows, and one budget is for all releases"
+    released = f"`{window.release}`" if window.release else "the last one that is over"
+    return (
+        f"each {window.every}, by the date in `{window.column}`, has a budget of its own; a release reads the rows of "
+        f"one, by default {released}"
+    )
+
+
 def _doc(contract: Contract) -> str:
     privacy, approval = contract.privacy, contract.approval
     unit = "a row" if privacy.unit == "row" else f"a value of `{privacy.unit.column}`, with all its rows"
@@ -209,6 +207,9 @@ def _doc(contract: Contract) -> str:
         epsilon=privacy.epsilon,
         delta=privacy.delta,
         max_records=privacy.max_records,
+        null_ids=_null_ids(contract),
+        window=_window(contract),
+        choose="" if privacy.window is None else ", and name another window",
         max_attempts=privacy.max_attempts,
         approval=how,
         starts=_starts(contract),

@@ -142,17 +142,20 @@ def _budget_facts(run: Run) -> BudgetFacts:
 
 
 def epsilon_of_policy(run: Run) -> float:
-    """ε at the policy's δ, by PLD, of every mechanism that was started under the policy, in the window of this run.
+    """ε at the policy's δ, by PLD, of every mechanism that was started under the policy, and those that it succeeded.
+
+    In the window of this run, where the policy has windows.
 
     Per split the worse branch; splits are composed, because a person may be in either branch of each.
     """
     ledger, policy = run.ledger, run.registered.policy
     worst: list[Event] = []
     by_split: dict[str, dict[str, list[Event]]] = {}
-    for summary in ledger.runs(policy.name):
+    runs = ((each, summary) for each in ledger.lineage(policy.name) for summary in ledger.runs(each))
+    for name, summary in runs:
         if summary.details["plan"].get("window", "") != run.plan.window:
             continue
-        attempts = ledger.attempts(policy.name, summary.run)
+        attempts = ledger.attempts(name, summary.run)
         branches = by_split.setdefault(summary.split_id, {TRAIN: [], HOLDOUT: []})
         for mechanism in summary.details["plan"]["mechanisms"]:
             event = event_from_document(mechanism["event"])

@@ -213,6 +213,17 @@ def test_publish_judges_the_recorded_decision_again(asking: Deployment, changes:
     assert not (asking.folder / "bucket").exists()
 
 
+def test_the_question_names_the_window_and_how_many_records_of_one_unit_are_used(tmp_path: Path) -> None:
+    made = Deployment(tmp_path)
+    made.write(people().assign(seen="2026-05-01"))
+    made.register(window={"column": "seen", "every": "quarter"}, approval={"mode": "human", "approvers": ["olga"]})
+    privacy = made.contract().privacy.model_dump(mode="json")
+    window = {"column": "seen", "every": "quarter", "release": "2026-Q2"}
+    text = approval_request(waiting(made, privacy={**privacy, "max_records": 2, "window": window})).markdown()
+    assert "- Window: **2026-Q2**. Only its rows are in this release" in text
+    assert "- Records of one unit: **2** at most. Of a unit" in text
+
+
 def test_the_question_shows_terms_quality_changes_and_where_the_report_is(asking: Deployment) -> None:
     run = waiting(asking)
     first = approval_request(run).markdown()
@@ -227,6 +238,8 @@ def test_the_question_shows_terms_quality_changes_and_where_the_report_is(asking
     text = request.markdown().replace("\u00a0", " ")
     gate = passed_gate(second)
     assert r"{{ 6 \* 7 }} people \| \<b\>" in text
+    assert "Records of one unit: **1** at most" in text
+    assert "Window" not in text
     assert "changes the probability of any outcome" in text
     assert Path(request.report).is_file()
     assert request.report in text

@@ -1,8 +1,4 @@
-"""What the pages name exists: links, files, tests, commands with their options, variables, fields, texts of errors.
-
-A page may describe work that is under way, marked ``<!-- planned: NAME -->``. What such a mark stands for is listed in
-`PLANNED`; as long as any of it is missing the mark must stand, and once all of it exists the mark must go.
-"""
+"""What the pages name exists: links, files, tests, commands with their options, variables, fields, texts of errors."""
 
 from __future__ import annotations
 
@@ -13,16 +9,13 @@ import shlex
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
 import typer
 import typer.main
-from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic.fields import FieldInfo
 
 from synth.cli import app
-from synth.contract import Contract, Policy
 from synth.release.facts import ReleaseFacts
 from synth.release.statement import statement
 from tests.release.conftest import contract, made
@@ -36,24 +29,6 @@ NAMED = [page.relative_to(ROOT).as_posix() for page in PAGES]
 # Mark -> what it promises: "$NAME" a variable, "sluice ..." a command line, "Policy.x" or "Contract.x.y" a field,
 # "=2" that it takes this number, "synth/x.py" a module.
 # A mark without a promise that can be looked up is for a reader to check: it must not outlive this list either.
-PLANNED: dict[str, tuple[str, ...]] = {
-    "max-records": ("Contract.privacy.max_records=2",),
-    "null-ids": ("Contract.privacy.null_ids",),
-    "windows": ("Policy.window",),
-    "horizon": ("Policy.horizon",),
-    "succeeds": ("Policy.succeeds",),
-    "anchors": ("$SLUICE_ANCHORS",),
-    "workspace-encryption": ("$SLUICE_WORKSPACE_KEY", "$SLUICE_WORKSPACE_CONNECTION", "sluice keys new-workspace"),
-    "sweep": ("sluice sweep", "sluice sweep --dry-run", "$SLUICE_RETENTION_HOURS", "$SLUICE_WORKSPACE_DAYS"),
-    "sealed-rows": (),
-    "checkpoints": ("Contract.method.options.checkpoint_every", "Contract.method.options.max_resumes"),
-    "unsafe-seed": ("sluice run FILE --unsafe-seed 1",),
-    "core-dumps": ("synth/memory.py",),
-    "disk-faults": ("synth/boundary.py",),
-    "gpu-noise": ("synth/device.py",),
-}
-
-_MARK = re.compile(r"<!-- planned: ([a-z-]+) -->")
 _FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
@@ -165,14 +140,13 @@ def commands_of(name: str) -> Iterator[str]:
 @pytest.mark.parametrize("name", NAMED)
 def test_every_command_exists_with_its_options(name: str) -> None:
     refused = {line: why for line in commands_of(name) if (why := why_refused(line))}
-    allowed = planned_on(name, "sluice ")
-    assert {line: why for line, why in refused.items() if _command(line) not in allowed} == {}
+    assert refused == {}
 
 
 def test_the_pages_show_commands_at_all() -> None:
     lines = [line for name in NAMED for line in commands_of(name)]
     assert len(lines) > 60
-    assert "sluice budget verify clinic_patients --anchor 412:9f2c…" in lines
+    assert "sluice budget show" in lines
     assert "sluice budget migrate --officer ledger_officer --worker ledger_writer" in lines
 
 
@@ -219,7 +193,7 @@ def test_every_variable_is_read_by_the_code(name: str) -> None:
     missing = {variable for variable in _VARIABLE.findall(text_of(name)) if not _is_read(variable)}
     # The connection sluice_bucket as a variable of Airflow's own, and the data of benchmarks, which tests read.
     missing -= {"SLUICE_BUCKET"} if "AIRFLOW_CONN_SLUICE_BUCKET" in text_of(name) else set()
-    assert missing - {promise[1:] for promise in planned_on(name, "$")} == set()
+    assert missing == set()
 
 
 def _is_read(variable: str) -> bool:
@@ -229,17 +203,14 @@ def _is_read(variable: str) -> bool:
 
 
 def test_every_error_that_the_runbook_quotes_is_a_text_of_the_code() -> None:
-    """Where … stands for a value; so that an operator who searches for an error finds its entry.
-
-    A text that is not there yet needs a mark of planned work in its own paragraph.
-    """
+    """Where … stands for a value; so that an operator who searches for an error finds its entry."""
     said, unsaid = [], []
     for paragraph in re.split(r"\n\s*\n", prose_of("docs/runbook.md")):
         for code in _CODE.findall(re.sub(r"\s*\n\s*", " ", paragraph)):
             if "…" in code or (paragraph.startswith("**Symptom.**") and " " in code):
-                (said if _is_said(code) else unsaid).append((code, bool(_MARK.search(paragraph))))
+                (said if _is_said(code) else unsaid).append(code)
     assert len(said) >= 30
-    assert [code for code, is_planned in unsaid if not is_planned] == []
+    assert unsaid == []
 
 
 def test_a_text_that_the_code_does_not_say_is_found() -> None:
@@ -288,62 +259,6 @@ def _holds(document: Any, field: str) -> bool:
             return False
         document = document[part]
     return True
-
-
-def test_marks_of_planned_work_stand_for_something_and_go_when_it_is_there() -> None:
-    marks = {mark for name in NAMED for mark in _MARK.findall(text_of(name))}
-    assert marks == set(PLANNED), "a mark without an entry in PLANNED, or an entry without a mark"
-    done = [mark for mark, promises in PLANNED.items() if promises and all(_kept(promise) for promise in promises)]
-    assert done == [], "these exist now: check what the pages say about them, then remove marks and entries"
-
-
-def planned_on(name: str, kind: str) -> set[str]:
-    """Promises of one kind by the marks on a page."""
-    marks = set(_MARK.findall(text_of(name)))
-    promises = {promise for mark in marks for promise in PLANNED.get(mark, ()) if promise.startswith(kind)}
-    return {_command(promise) for promise in promises} if kind == "sluice " else promises
-
-
-def _command(line: str) -> str:
-    """A command with its options, without values: what a planned one is recognised by."""
-    words = shlex.split(line)
-    names = words[: 3 if words[1] in ("budget", "contract", "keys") else 2]
-    return " ".join([*names, *(word for word in words if word.startswith("--"))])
-
-
-def _kept(promise: str) -> bool:
-    if promise.startswith("$"):
-        return _is_read(promise[1:])
-    if promise.startswith("sluice "):
-        return not why_refused(promise)
-    if "/" in promise:
-        return (ROOT / promise).exists()
-    models: dict[str, type[BaseModel]] = {"Contract": Contract, "Policy": Policy}
-    path, _, number = promise.partition("=")
-    name, *fields = path.split(".")
-    model: Any = models[name]
-    accepted: Any = None
-    for field in fields:
-        accepted = getattr(model, "model_fields", {}).get(field)
-        if accepted is None:
-            return False
-        model = accepted.annotation
-    return not number or _takes(accepted, int(number))
-
-
-def _takes(field: FieldInfo, value: int) -> bool:
-    try:
-        TypeAdapter(Annotated[field.annotation, field]).validate_python(value)
-    except ValidationError:
-        return False
-    return True
-
-
-def test_a_promise_that_is_kept_is_noticed() -> None:
-    kept = ("$SLUICE_LEDGER_URL", "sluice budget show", "Policy.delta", "Contract.method.options.steps=2")
-    assert all(_kept(promise) for promise in kept)
-    broken = ("$SLUICE_NOTHING", "sluice nothing X", "Policy.nothing", "Contract.method.options.steps=0")
-    assert not any(_kept(promise) for promise in broken)
 
 
 def test_pictures_say_what_they_show() -> None:

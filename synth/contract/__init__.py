@@ -21,7 +21,7 @@ from synth.contract.parse import (
     parse_contract,
     resolve_uri,
 )
-from synth.contract.windows import last_window_before, window_of_text
+from synth.contract.windows import example_of, form_of, last_window_before, names_window, window_of_text
 
 __all__ = [
     "AssetUpdate",
@@ -43,9 +43,12 @@ __all__ = [
     "Window",
     "WindowRule",
     "contract_from_document",
+    "example_of",
+    "form_of",
     "last_window_before",
     "load_contract",
     "load_policy",
+    "names_window",
     "parse_contract",
     "resolve_uri",
     "window_of_text",

@@ -15,13 +15,18 @@ WindowLength = Literal["month", "quarter", "year"]
 WindowName = Annotated[str, Field(pattern=r"^\d{4}(-Q[1-4]|-(0[1-9]|1[0-2]))?$")]
 
 _EXAMPLES = {"year": "2026", "quarter": "2026-Q3", "month": "2026-07"}
-_FORMS = {"year": re.compile(r"\d{4}"), "quarter": re.compile(r"\d{4}-Q[1-4]"), "month": re.compile(r"\d{4}-\d\d")}
+_FORMS = {"year": "[0-9]{4}", "quarter": "[0-9]{4}-Q[1-4]", "month": "[0-9]{4}-(0[1-9]|1[0-2])"}
 _DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?![0-9])", re.ASCII)
 
 
 def names_window(name: str, every: WindowLength) -> bool:
     """Whether ``name`` is a window of this length."""
-    return _FORMS[every].fullmatch(name) is not None
+    return re.fullmatch(_FORMS[every], name) is not None
+
+
+def form_of(every: WindowLength) -> str:
+    """What such a name looks like, as a regular expression of the whole."""
+    return _FORMS[every]
 
 
 def example_of(every: WindowLength) -> str:

@@ -9,9 +9,11 @@ import pytest
 from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowException
 
+from operators.allocate import AllocateOperator
 from operators.base import with_public_errors
 from operators.bucket import storage_options
 from operators.publish import PublishOperator
+from synth.errors import AnchorsUnavailable
 from synth.release.verify import verify_release
 from synth.steps import STEPS
 from tests.bucket import Server, variables
@@ -48,9 +50,18 @@ def test_the_connection_of_the_contract_publishes_and_is_shown_nowhere(
     deployment.register()
     deployment.write(people())
     with deployment.run(publish={"uri": "s3://office@releases/open"}) as run:
-        for step in STEPS[:-1]:
+        document, refuse = run.contract.document(), lambda request: "AccessDenied"
+        allocate = AllocateOperator(task_id="allocate", document=document)
+        preflight, _, *middle, _ = STEPS
+        preflight(run)
+        only_the_connection.refuse = refuse
+        with pytest.raises(AnchorsUnavailable, match="earlier releases cannot be read"):
+            allocate.step(run)
+        only_the_connection.refuse = lambda request: None
+        allocate.step(run)
+        for step in middle:
             step(run)
-        operator = PublishOperator(task_id="publish", document=run.contract.document(), asset=Asset("people"))
+        operator = PublishOperator(task_id="publish", document=document, asset=Asset("people"))
         facts = with_public_errors(lambda: operator.step(run))
         assert facts["uri"] == f"s3://releases/open/people/{facts['version']}"
         assert verify_release(facts["uri"], run.storage_options).ok

@@ -124,6 +124,24 @@ def test_the_owner_reads_the_terms_in_the_dag_s_documentation() -> None:
         assert promised in text
 
 
+def test_the_documentation_says_whose_rows_are_read_and_how_many_of_each() -> None:
+    text = built().doc_md or ""
+    for promised in ("| rows kept of one unit | 1 |", "| rows without a unit | left out |", "| window | none: "):
+        assert promised in text
+    window = {"column": "seen", "every": "quarter"}
+    text = built(privacy={"max_records": 5, "null_ids": "row", "window": window}).doc_md or ""
+    for promised in (
+        "| rows kept of one unit | 5 |",
+        "| rows without a unit | each is a unit of its own |",
+        "| window | each quarter, by the date in `seen`, has a budget of its own; a release reads the rows of one, by "
+        "default the last one that is over |",
+        "and name another window",
+    ):
+        assert promised in text
+    assert "by default `2026-Q3`" in (built(privacy={"window": {**window, "release": "2026-Q3"}}).doc_md or "")
+    assert "| rows without a unit | none: each row is a unit |" in (built(privacy={"unit": "row"}).doc_md or "")
+
+
 def test_what_airflow_stores_of_a_dag_has_nothing_but_the_form_and_the_documentation() -> None:
     stored = json.dumps(DagSerialization.to_dict(built()))
     assert "null_values" not in stored

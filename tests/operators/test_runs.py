@@ -7,26 +7,27 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
 from airflow.sdk.exceptions import AirflowFailException
+from airflow.utils.types import DagRunType
 
-from operators.check import CheckOperator
+from operators.dag import build_dag
 from operators.publish import PublishOperator
-from operators.settle import SettleOperator
 from operators.train import TrainOperator
-from operators.validate import ValidateOperator
 from synth.contract import contract_from_document
-from synth.ledger import Ledger
+from synth.ledger import Entry, Ledger
 from synth.settings import Settings, workspace_keys
 from tests.operators.conftest import World
 from tests.operators.drive import NOBODY_LISTENS, RUNS
 from tests.operators.planted import PLANTED, WORKSPACE_KEY
 
 pytestmark = pytest.mark.slow
+STEPS = ("preflight", "allocate", "validate", "train", "generate", "check", "approve", "publish", "settle")
 PUBLIC_FACTS = {
     "preflight": {"policy", "dataset", "workspace"},
     "allocate": {"epsilon", "delta", "share_of_policy_budget"},
@@ -45,9 +46,23 @@ def document(world: World, name: str) -> dict[str, Any]:
     return contract_from_document(yaml.safe_load((world.home / "contracts" / f"{name}.yaml").read_text())).document()
 
 
-def starts(policy: str, run: str) -> list[str]:
+def entries(policy: str, run: str) -> list[Entry]:
     with Ledger.open(Settings.from_environment().ledger_url) as ledger:
-        return [e.payload["mechanism"] for e in ledger.entries(policy, run) if e.kind == "start"]
+        return ledger.entries(policy, run)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class Always:
+    """Answers whatever it is asked for with one value."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._value
 
 
 def test_a_run_publishes_a_release_of_the_rows_that_its_trigger_asked(world: World) -> None:
@@ -186,14 +201,18 @@ def test_the_error_decides_whether_a_task_is_tried_again(
 
 def test_a_cleared_task_returns_what_was_committed_and_starts_nothing(in_world: World) -> None:
     run_id = in_world.run_ids("share_people")[0]
-    context: Any = {"run_id": run_id, "params": TRIGGER}
-    before = starts("people_policy", f"people/{run_id}")
-    assert set(before) > set(in_world.xcoms("share_people")["train"]["mechanisms"]) >= {"marginals", "label_model"}
-    for operator in (ValidateOperator, TrainOperator, CheckOperator, SettleOperator):
-        task = operator.__name__.removesuffix("Operator").lower()
-        facts = operator(task_id=task, document=document(in_world, "people")).execute(context)
-        assert facts == in_world.xcoms("share_people")[task]
-    assert starts("people_policy", f"people/{run_id}") == before
+    before, released = entries("people_policy", f"people/{run_id}"), files(in_world.home / "bucket" / "people")
+    started = [e.payload["mechanism"] for e in before if e.kind == "start"]
+    mechanisms = in_world.xcoms("share_people")["train"]["mechanisms"]
+    assert set(started) > set(mechanisms) >= {"marginals", "label_model"}
+    dag = build_dag(document(in_world, "people"))
+    for task in STEPS:
+        event = SimpleNamespace(extra=None)
+        another = SimpleNamespace(triggering_user_name="somebody else", run_type=DagRunType.SCHEDULED)
+        context: Any = {"run_id": run_id, "params": TRIGGER, "dag_run": another, "outlet_events": Always(event)}
+        assert dag.get_task(task).execute(context) == in_world.xcoms("share_people")[task]
+    assert entries("people_policy", f"people/{run_id}") == before
+    assert files(in_world.home / "bucket" / "people") == released
 
 
 def test_a_cleared_task_refuses_another_contract_than_the_one_reserved(in_world: World) -> None:

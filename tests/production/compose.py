@@ -23,9 +23,12 @@ def drawn_secrets() -> dict[str, str]:
     """What ``docker/.env.example`` asks to fill in, filled in."""
     from cryptography.fernet import Fernet
 
+    from synth.settings import new_workspace_key
+
     lines = (DOCKER / ".env.example").read_text().splitlines()
     names = [line.partition("=")[0] for line in lines if "=change-me" in line]
-    return {name: secrets.token_hex(32) for name in names} | {"FERNET_KEY": Fernet.generate_key().decode()}
+    of_their_own = {"FERNET_KEY": Fernet.generate_key().decode(), "WORKSPACE_KEY": new_workspace_key()}
+    return {name: secrets.token_hex(32) for name in names} | of_their_own
 
 
 class Compose:

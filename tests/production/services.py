@@ -25,6 +25,7 @@ _IMPATIENT = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "2",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
     "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "90",
     "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__UNACKED_RESTORE_INTERVAL": "2",
     "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__UNACKED_RESTORE_THROTTLE": "1",
@@ -87,8 +88,11 @@ class Services:
         script = DOCKER / "postgres" / "create-ledger.sh"
         subprocess.run(["bash", str(script)], env=environment, check=True, capture_output=True, timeout=60)
 
-    def component(self, service: str, *options: str) -> Component:
-        """One of Airflow's, to be started; the bucket's address among its settings leads nowhere."""
+    def component(self, service: str, *options: str, name: str = "") -> Component:
+        """One of Airflow's, to be started; the bucket's address among its settings leads nowhere.
+
+        :param name: of a further one of the same service.
+        """
         environment = {
             **self.airflow.environment,
             **self.compose.environment(service),
@@ -103,7 +107,7 @@ class Services:
             "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT": str(postgres.free_port()),
         }
         command = [*self.compose.command(service), *options]
-        made = Component(service, command, self.home / "components", environment)
+        made = Component(name or service, command, self.home / "components", environment)
         self._stack.callback(made.kill)
         return made
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
+from synth.anchors import noted
 from synth.ledger import Ledger
 from synth.release.verify import verify_release
 from tests.operators import planted
 from tests.production import traces
-from tests.production.conftest import BUCKET, REASON, Production
+from tests.production.conftest import BUCKET, CHAIN, REASON, Production
+from tests.scheduler.rest import DagRun
 
 pytestmark = [pytest.mark.airflow, pytest.mark.scheduler, pytest.mark.timeout(600)]
 
@@ -75,8 +78,59 @@ def test_the_message_of_the_killed_worker_comes_again_and_starts_nothing(product
     assert production.starts(run) == sorted([*production.planned(run), "label_model"])
 
 
+def test_with_two_schedulers_each_run_was_started_once_charged_once_and_published_once(
+    production: Production,
+) -> None:
+    """A person started the first; a release, with both schedulers looking, the second."""
+    run = production.chain[CHAIN[0]]
+    assert run.ended(within_s=300) == "success"
+    assert {task["try_number"] for task in run.tasks().values()} == {1}
+    for name in CHAIN:
+        total = run.account.get(f"/dags/share_{name}/dagRuns")["total_entries"]
+        assert total == 1, f"{name} was started {total} times"
+        assert_charged_and_published_once(production, production.chain[name])
+
+
+@pytest.mark.parametrize("name", CHAIN[1:])
+def test_a_scheduler_killed_in_mid_run_costs_nothing_whether_another_goes_on_or_one_is_started_again(
+    production: Production, name: str
+) -> None:
+    assert sorted(production.killed.values()) == sorted(production.schedulers)
+    run = production.chain[name]
+    assert run.ended(within_s=300) == "success"
+    assert production.facts(run, "request") == [{"by": None, "how": "asset_triggered"}]
+    assert production.killed[name] not in production.scheduled_by(run, "publish")
+    assert_charged_and_published_once(production, run)
+
+
+def assert_charged_and_published_once(production: Production, run: DagRun) -> None:
+    assert run.ended(within_s=300) == "success"
+    assert production.starts(run) == production.committed(run) == production.planned(run)
+    kinds = Counter(entry.kind for entry in production.entries(run))
+    once = ("reserve", "request", "gate", "decision", "publishing", "published", "settled")
+    assert {kind: kinds[kind] for kind in once} == dict.fromkeys(once, 1)
+    names = [name for name, _ in traces.objects(production.services.s3.client(), BUCKET)]
+    folder = f"s3://{BUCKET}/open/{run.dag_id.removeprefix('share_')}/"
+    versions = {name.removeprefix(folder).partition("/")[0] for name in names if name.startswith(folder)}
+    assert versions == {run.xcom("publish")["version"]}
+    reader = {"endpoint_url": production.services.s3.url, "key": "reader", "secret": "reader"}
+    assert verify_release(run.xcom("publish")["uri"], reader).problems == ()
+
+
+def test_workspaces_are_encrypted_and_the_ledger_s_heads_are_noted_outside_of_it(production: Production) -> None:
+    for run in (production.published, *production.chain.values()):
+        run.ended(within_s=300)
+        assert run.xcom("preflight")["workspace"] == "encrypted"
+    place = str(production.home / "anchors")
+    with Ledger.open(production.settings.ledger_url) as ledger:
+        for policy, runs in (("people_policy", 1), ("crowd_policy", len(CHAIN))):
+            heads = noted(place, policy)
+            assert len(heads) >= 2 * runs  # after each reservation, and at the end
+            assert ledger.verify(policy, anchors=heads).sequence == max(heads)
+
+
 def test_airflow_s_own_records_are_on_postgresql(production: Production) -> None:
-    found = production.select("SELECT run_id, state, triggering_user_name FROM dag_run")
+    found = production.select("SELECT run_id, state, triggering_user_name FROM dag_run WHERE dag_id = 'share_people'")
     assert found == [(production.published.run_id, "success", "rita")]
     assert not [path for path in production.home.rglob("*") if path.suffix in (".db", ".sqlite")]
 

@@ -18,7 +18,7 @@ import yaml
 from synth.ledger import Ledger
 from synth.settings import Settings
 from tests.operators import planted
-from tests.scheduler import self_starting
+from tests.scheduler import by_hand, mortal, self_starting
 from tests.scheduler.records import Records
 from tests.scheduler.rest import Account, DagRun
 
@@ -32,6 +32,12 @@ _CONTRACTS: dict[str, dict[str, Any]] = {
     "hurried": {"approval": {"mode": "human", "timeout_hours": 15 / 3600}},
     "killed": {"approval": {"mode": "automatic"}, "method": planted.SLOW},
 }
+_MORTAL: dict[str, dict[str, Any]] = {
+    name: {"approval": {"mode": "automatic"}} | ({"method": planted.SLOW} if name == "mortal_often" else {})
+    for name in mortal.CONTRACTS
+}
+_ALL = _CONTRACTS | {"fed": self_starting.FED} | _MORTAL | by_hand.CONTRACTS
+_TABLES = ("human", "killed", "mortal", "by_hand")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,6 +55,7 @@ class Deployment(Records):
     settings: Settings
     accounts: dict[str, Account]
     runs: dict[str, DagRun]
+    environment: dict[str, str]
 
     def released(self, run: DagRun) -> list[Path]:
         """The release folders of the run's dataset."""
@@ -79,6 +86,8 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, one_server: Any) -> Ite
         "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "tests.scheduler.rest.PATIENCE",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS_ASYNC": "tests.scheduler.rest.PATIENCE",
         # Notice within seconds that a worker is gone.
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "2",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
@@ -91,15 +100,17 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, one_server: Any) -> Ite
     with releases_bucket(one_server), standalone.running(environment):
         passwords = standalone.passwords()
         accounts = {name: Account.log_in(standalone.url, name, passwords[name]) for name in _ACCOUNTS}
-        expected = {*(f"share_{name}" for name in _CONTRACTS), *self_starting.RUNS, self_starting.FEED}
+        expected = {*(f"share_{name}" for name in _ALL), *self_starting.RUNS, self_starting.FEED}
         accounts["admin"].wait_for_dags(*(expected - {"share_timed"}))
         _write_contract(home, "timed", self_starting.timed())
         accounts["admin"].trigger(self_starting.FEED)
         runs = {name: accounts["rita"].trigger(f"share_{name}") for name in _CONTRACTS}
-        deployment = Deployment(home, settings, accounts, runs)
+        deployment = Deployment(home, settings, accounts, runs, {**standalone.environment, **environment})
         _kill_worker_in_training(deployment, runs["killed"])
         self_starting.update_data_twice(accounts["admin"])
         accounts["admin"].wait_for_dags(*expected)
+        runs |= {name: accounts["rita"].trigger(f"share_{name}") for name in _MORTAL}
+        runs |= by_hand.start(accounts["admin"])
         yield deployment
 
 
@@ -107,18 +118,25 @@ def _make_world(home: Path) -> None:
     for folder in ("data", "contracts", "bucket", "dags", "sluice"):
         (home / folder).mkdir()
     shipped = (_ROOT / "dags" / "share.py").read_text()
-    (home / "dags" / "share.py").write_text(shipped + planted.SHORT_DELAYS)
-    for table in ("human.csv", "killed.csv"):
-        planted.write_table(home / "data" / table)
+    (home / "dags" / "share.py").write_text(shipped + planted.SHORT_DELAYS + mortal.IN_DAG_FILE)
+    for table in _TABLES:
+        planted.write_table(home / "data" / f"{table}.csv")
     self_starting.write_dags(home / "dags")
-    for name, changes in (_CONTRACTS | {"fed": self_starting.FED}).items():
+    for name, changes in _ALL.items():
         _write_contract(home, name, changes)
 
 
 def _write_contract(home: Path, name: str, changes: dict[str, Any]) -> None:
-    table = "human.csv" if changes["approval"]["mode"] == "human" else "killed.csv"
-    document = planted.contract(home, name, table, **changes)
-    (home / "contracts" / f"{name}.yaml").write_text(yaml.safe_dump(document))
+    (home / "contracts" / f"{name}.yaml").write_text(yaml.safe_dump(_document(home, name, changes)))
+
+
+def _document(home: Path, name: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """A contract on the table, and so under the policy, of its kind."""
+    if name in _MORTAL or name in by_hand.CONTRACTS:
+        table = "mortal" if name in _MORTAL else "by_hand"
+    else:
+        table = "human" if changes["approval"]["mode"] == "human" else "killed"
+    return planted.contract(home, name, f"{table}.csv", **changes)
 
 
 def _register(home: Path, settings: Settings) -> None:
@@ -127,7 +145,8 @@ def _register(home: Path, settings: Settings) -> None:
 
     human = {"mode": "human", "approvers": ["olga", "rita"]}
     with Ledger.open(settings.ledger_url) as ledger:
-        for name, changes in {"human": {"approval": human}, "killed": {}}.items():
+        for name in _TABLES:
+            changes = {"approval": human} if name == "human" else {"epsilon": 50.0}
             document = {**planted.POLICY, "name": f"{name}_policy", "sources": [str(home / "data" / f"{name}.csv")]}
             register(ledger, settings, Policy.model_validate(document | changes), by="officer")
 

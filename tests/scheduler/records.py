@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 from typing import Any
 
 from synth.ledger import Entry, Ledger
@@ -36,6 +38,20 @@ class Records:
     def committed(self, run: DagRun) -> list[str]:
         """The mechanisms whose output is kept."""
         return sorted(payload["mechanism"] for payload in self.facts(run, "commit"))
+
+    def freed(self, run: DagRun) -> list[str]:
+        """The mechanisms that were given back, because they never started."""
+        return sorted(payload["mechanism"] for payload in self.facts(run, "free"))
+
+    def workspace(self, run: DagRun) -> Path:
+        """The run's private folder."""
+        return self.settings.run_folder(run.dag_id.removeprefix("share_"), run.run_id)
+
+    @staticmethod
+    def stated_attempts(release: Path) -> dict[str, int]:
+        """How often each mechanism was charged, as a release's statement says."""
+        statement = json.loads((release / "privacy_statement.json").read_text())
+        return {mechanism["name"]: mechanism["attempts_charged"] for mechanism in statement["mechanisms"]}
 
     def wait_for_start(self, run: DagRun, mechanism: str, within_s: float = 300) -> None:
         """Wait until a mechanism has started."""

@@ -12,6 +12,10 @@ from typing import Any
 
 # An answer that comes before the scheduler has noted the end of the asking attempt fails the task; a person is slower.
 _NOTED_S = 10
+# Of a database that lets one process write at a time: what could not is rolled back, and may be asked again.
+_BUSY, _ASKED_AGAIN = "Database error", 20
+# Beyond it, how long a process waits for the others: see `AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS`.
+PATIENCE = {"timeout": 60}
 
 
 class Refused(Exception):
@@ -40,6 +44,16 @@ class Account:
 
         :raises Refused: with any status from 400 on.
         """
+        for _ in range(_ASKED_AGAIN):
+            try:
+                return self._call(method, path, body)
+            except Refused as refused:
+                if refused.status != 500 or _BUSY not in refused.text:
+                    raise
+                time.sleep(0.5)
+        return self._call(method, path, body)
+
+    def _call(self, method: str, path: str, body: Any) -> Any:
         request = urllib.request.Request(
             self.url + path,
             method=method,
@@ -56,9 +70,18 @@ class Account:
     def get(self, path: str) -> Any:
         return self.call("GET", f"/api/v2{path}")
 
-    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> DagRun:
-        body = {"logical_date": None, "conf": conf or {}}
+    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None, run_id: str | None = None) -> DagRun:
+        body = {"logical_date": None, "conf": conf or {}} | ({"dag_run_id": run_id} if run_id else {})
         return DagRun(self, dag_id, self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)["dag_run_id"])
+
+    def pause(self, dag_id: str, paused: bool) -> None:
+        self.call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": paused})
+
+    def make_pool(self, name: str, slots: int) -> None:
+        self.call("POST", "/api/v2/pools", {"name": name, "slots": slots})
+
+    def resize_pool(self, name: str, slots: int) -> None:
+        self.call("PATCH", f"/api/v2/pools/{name}?update_mask=slots", {"pool": name, "slots": slots})
 
     def started(self, dag_id: str, runs: int = 1, within_s: float = 300) -> list[DagRun]:
         """The first runs of a DAG that others start, as soon as there are so many."""
@@ -136,11 +159,19 @@ class DagRun:
         self.account.call("PATCH", f"/api/v2{self.path}/taskInstances/approve/-1/hitlDetails", body)
 
     def clear(self, *tasks: str) -> None:
-        body = {"dry_run": False, "task_ids": list(tasks), "dag_run_id": self.run_id, "only_failed": False}
+        """Clear tasks; without names all of them, the failed and the others."""
+        names = {"task_ids": list(tasks)} if tasks else {}
+        body = {"dry_run": False, **names, "dag_run_id": self.run_id, "only_failed": False}
         self.account.call("POST", f"/api/v2/dags/{self.dag_id}/clearTaskInstances", body)
 
     def mark_successful(self, task: str) -> None:
         self.account.call("PATCH", f"/api/v2{self.path}/taskInstances/{task}", {"new_state": "success"})
+
+    def mark_run(self, state: str) -> None:
+        self.account.call("PATCH", f"/api/v2{self.path}", {"state": state})
+
+    def delete(self) -> None:
+        self.account.call("DELETE", f"/api/v2{self.path}")
 
     def log(self, task: str, attempt: int = 1) -> str:
         return json.dumps(self.account.get(f"{self.path}/taskInstances/{task}/logs/{attempt}"))
