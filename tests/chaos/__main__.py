@@ -16,11 +16,11 @@ from typing import Any
 
 from rich.progress import track
 
-from tests.benchmarks.common import RESULTS, console, report
+from tests.benchmarks.common import RESULTS, console
 from tests.bucket import Server, releases_bucket, variables
 from tests.chaos.client import Harness, harness
 from tests.chaos.draw import Draws
-from tests.chaos.results import boundaries_hit, counts, rows, troubles
+from tests.chaos.results import boundaries_hit, counts, rows, shown, troubles
 from tests.ledger import postgres
 
 
@@ -39,9 +39,7 @@ def main() -> None:
             reports.append(done)
     summary = counts(reports)
     by_kind = rows(reports)
-    report("chaos", f"Workers killed and stopped, seed {arguments.seed}", by_kind)
-    for line in troubles(reports):
-        console.print(f"[red]{line}[/]", soft_wrap=True, markup=True)
+    print(shown(by_kind), *troubles(reports), f"seed {arguments.seed}", sep="\n")
     detail = {
         "seed": arguments.seed,
         "seconds": round(time.monotonic() - begun, 1),
@@ -50,8 +48,9 @@ def main() -> None:
         "boundaries": dict(sorted(boundaries_hit(reports).items())),
         "troubles": troubles(reports),
     }
+    RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / "chaos.json").write_text(json.dumps(summary | detail, indent=2) + "\n", encoding="utf-8")
-    console.print(summary)
+    print(json.dumps(summary))
     if any(number for name, number in summary.items() if name != "trials"):
         raise SystemExit(1)
 

@@ -37,6 +37,20 @@ def rows(reports: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def shown(table: list[dict[str, Any]]) -> str:
+    """The rows as text; too wide for a frame on a narrow terminal."""
+    names = list(table[0])
+    lines = [[name.replace("_", " ") for name in names], *([str(row[name]) for name in names] for row in table)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(names))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    )
+
+
 def boundaries_hit(reports: Iterable[dict[str, Any]]) -> Counter[str]:
     """How often a worker was killed or stopped at each action, by name."""
     return Counter(signal.split(" ", 2)[2] for report in reports for signal in report["signals"])
