@@ -21,6 +21,18 @@ if TYPE_CHECKING:
     from tests.bucket import Server
 
 PEOPLE = 1500
+# Folders whose tests share something that is costly to start: with several processes (-n) one of them runs each folder.
+_TOGETHER = ("browser", "chaos", "operators", "production", "scheduler")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    root = Path(__file__).parent
+    for item in items:
+        folder = item.path.relative_to(root).parts[0] if root in item.path.parents else ""
+        module = f"{folder}/{item.path.name}"
+        together = folder if folder in _TOGETHER else module if module == "leaks/test_neighbours.py" else None
+        if together is not None:
+            item.add_marker(pytest.mark.xdist_group(together))
 
 
 def people(rows: int = PEOPLE, seed: int = 0) -> pd.DataFrame:
