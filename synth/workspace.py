@@ -203,7 +203,7 @@ def _link(path: Path, parts: Iterable[bytes]) -> None:
         except FileExistsError:
             return
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)  # gone where the run was settled in this moment
 
 
 def is_temporary(name: str) -> bool:
