@@ -25,6 +25,7 @@ PEOPLE = 1500
 _TOGETHER = ("browser", "chaos", "operators", "production", "scheduler")
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are looked at
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     root = Path(__file__).parent
     for item in items:
