@@ -103,8 +103,6 @@ def judged(deployment: Deployment, run: DagRun) -> str:
         assert (kinds["gate"], kinds["published"], len(folders)) == (1, 1, 1), (kinds, folders)
         assert verify_release(str(folders[0])).problems == ()
         assert deployment.stated_attempts(folders[0]) == dict(starts)
-        tasks = run.tasks()
-        assert {step: tasks[step]["try_number"] - 1 for step in died} == died
         return "published"
     # A mechanism died as often as it may: all of it is charged, and nothing is out.
     lost = [mechanism for mechanism in starts if mechanism not in committed]

@@ -81,7 +81,7 @@ class Account:
         self.call("POST", "/api/v2/pools", {"name": name, "slots": slots})
 
     def resize_pool(self, name: str, slots: int) -> None:
-        self.call("PATCH", f"/api/v2/pools/{name}?update_mask=slots", {"pool": name, "slots": slots})
+        self.call("PATCH", f"/api/v2/pools/{name}", {"pool": name, "slots": slots, "include_deferred": False})
 
     def started(self, dag_id: str, runs: int = 1, within_s: float = 300) -> list[DagRun]:
         """The first runs of a DAG that others start, as soon as there are so many."""
