@@ -156,7 +156,8 @@ def epsilon_of_policy(run: Run) -> float:
         if summary.details["plan"].get("window", "") != run.plan.window:
             continue
         attempts = ledger.attempts(name, summary.run)
-        branches = by_split.setdefault(summary.split_id, {TRAIN: [], HOLDOUT: []})
+        split = summary.run if run.registered.units_by_content(run.contract) else summary.split_id
+        branches = by_split.setdefault(split, {TRAIN: [], HOLDOUT: []})
         for mechanism in summary.details["plan"]["mechanisms"]:
             event = event_from_document(mechanism["event"])
             for branch in mechanism["branches"]:

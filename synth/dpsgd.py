@@ -87,7 +87,10 @@ class SecureDPOptimizer(DPOptimizer):
             rows = self._get_flat_grad_sample(parameter)
             torch.nan_to_num_(rows, nan=0.0, posinf=0.0, neginf=0.0)
             if units < len(rows):
-                parameter.grad_sample = rows.new_zeros(units, *rows.shape[1:]).index_add_(0, self.owners, rows)
+                sums = rows.new_zeros(units, *rows.shape[1:]).index_add_(0, self.owners, rows)
+                parameter.grad_sample = torch.nan_to_num_(
+                    sums, nan=0.0, posinf=0.0, neginf=0.0
+                )  # finite rows may overflow
         super().clip_and_accumulate()
 
     def add_noise(self) -> None:

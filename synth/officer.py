@@ -27,9 +27,7 @@ from synth.settings import Settings
 
 _KEY_BYTES = 32
 # In these a policy may differ from the one it succeeds; the ledger sees to it that no source is dropped.
-_MAY_CHANGE = {
-    "name", "succeeds", "sources", "max_release_epsilon", "horizon", "holdout_fraction", "approval", "unit",
-}  # fmt: skip
+_MAY_CHANGE = {"name", "succeeds", "sources", "max_release_epsilon", "horizon", "holdout_fraction", "approval"}
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,10 @@ class RegisteredPolicy:
             )
         return key
 
+    def units_by_content(self, contract: Contract) -> bool:
+        """Whether some units have no id: a row that is edited, or numbered anew, may then change its branch."""
+        return contract.privacy.unit == "row" or contract.privacy.null_ids == "row"
+
     def split_id(self, contract: Contract, schema: Schema) -> str:
         """Names the split: runs with the same id have each unit in the same branch.
 
@@ -84,7 +86,7 @@ class RegisteredPolicy:
         ]
         if contract.privacy.null_ids == "row":
             parts.append("rows without an id are units")
-        if contract.privacy.unit == "row" or contract.privacy.null_ids == "row":
+        if self.units_by_content(contract):
             parts.append([(column.name, column.kind, column.parses_to_float) for column in schema.columns])
             parts.append([contract.source.file_format, contract.source.delimiter, *contract.source.null_values])
         return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:32]
@@ -143,6 +145,10 @@ def policy_for(ledger: Ledger, contract: Contract) -> RegisteredPolicy:
     rule = privacy.window.rule if privacy.window else None
     if rule != policy.window:
         faults.append(f"privacy.window is {_window(rule)}, the policy's is {_window(policy.window)}")
+    if privacy.null_ids == "row" and policy.null_ids != "row":
+        faults.append(
+            "privacy.null_ids is row, which protects rows without an id one by one; the policy does not allow it"
+        )
     if privacy.epsilon > policy.max_release_epsilon:
         faults.append(
             f"privacy.epsilon={privacy.epsilon:g} is above the policy's max_release_epsilon="
@@ -172,13 +178,6 @@ def _refuse_unlike(before: Policy, policy: Policy) -> None:
             f"policy {policy.name!r} cannot succeed policy {before.name!r} with another {' and another '.join(changed)}"
             ": earlier releases were promised against the registered values; give it those"
         )
-    # Each row belongs to one person, so what was claimed per person covers it; nothing else follows.
-    if policy.unit not in (before.unit, "row"):
-        raise PolicyError(
-            f"policy {policy.name!r} cannot succeed policy {before.name!r}: unit changes from {_unit(before.unit)} to "
-            f"{_unit(policy.unit)}. What was spent on each {_thing(before.unit)} says nothing about a "
-            f"{_thing(policy.unit)} to which many of them belong: it lost more than was counted; keep the unit"
-        )
 
 
 def _unit(unit: Any) -> str:
@@ -187,10 +186,6 @@ def _unit(unit: Any) -> str:
 
 def _window(rule: WindowRule | None) -> str:
     return "none" if rule is None else f"every {rule.every} by column {rule.column!r}"
-
-
-def _thing(unit: Any) -> str:
-    return "row" if unit == "row" else f"value of {_unit(unit)}"
 
 
 def _fingerprint(key: bytes) -> str:

@@ -20,7 +20,12 @@ TRAIN, HOLDOUT = "train", "holdout"
 Owners = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+def withheld(records: object) -> str:
+    """What a private value shows of itself."""
+    return f"<private {type(records).__name__}>"
+
+
+@dataclass(frozen=True, repr=False)
 class Ownership:
     """Private. Which unit each row belongs to; the rows of a unit stand together.
 
@@ -28,6 +33,7 @@ class Ownership:
     """
 
     owners: Owners
+    __repr__ = withheld
 
     @property
     def units(self) -> int:
@@ -51,24 +57,26 @@ class Ownership:
         return np.arange(counts.sum()) - before[positions] + self._starts[units][positions], positions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Records:
     """Private. Parsed rows, shape (rows, columns), and the unit of each as in :class:`Ownership`."""
 
     parsed: pd.DataFrame
     owners: Owners
+    __repr__ = withheld
 
     def encoded(self, encode: Callable[[pd.DataFrame], Codes]) -> CodedRecords:
         """The same records as codes."""
         return CodedRecords(encode(self.parsed), self.owners)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CodedRecords:
     """Private. Codes, shape (rows, columns), and the unit of each row as in :class:`Ownership`."""
 
     codes: Codes
     owners: Owners
+    __repr__ = withheld
 
     def where(self, kept: npt.NDArray[np.bool_]) -> CodedRecords:
         """Some of the rows; a unit of which no row is kept is gone. ``kept`` must look at each unit alone."""

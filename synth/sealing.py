@@ -73,8 +73,14 @@ def protection(key_file: bytes, workspace_keys: Sequence[bytes], run: str) -> Pr
 
     :param workspace_keys: of the deployment; any of them may be the one.
     :raises WorkspaceLocked: if the run was begun with a key that is not among them.
+    :raises TamperedArtifact: if it is not encrypted though there are keys.
     """
     if len(key_file) == _KEY_BYTES:
+        if workspace_keys:  # or whoever can write to the folder could take the encryption off
+            raise TamperedArtifact(
+                f"the workspace of run {run!r} is not encrypted, though a workspace key is configured; it was begun "
+                "before that, or its file 'key' was replaced: settle the run and start a new one"
+            )
         return Authenticated(key_file)
     salt, check = key_file[len(_KEY_FILE_MAGIC) :][:_SALT_BYTES], key_file[len(_KEY_FILE_MAGIC) + _SALT_BYTES :]
     if not key_file.startswith(_KEY_FILE_MAGIC) or len(check) != _KEY_BYTES:

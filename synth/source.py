@@ -35,13 +35,13 @@ from synth.contract.windows import WindowLength
 from synth.errors import ContractError, SourceUnavailable
 from synth.guard import Sealed
 from synth.randomness import random_words
-from synth.records import HOLDOUT, Owners, Records, numbered
+from synth.records import HOLDOUT, Owners, Records, numbered, withheld
 from synth.schema import Schema, canonical_texts, plain_column
 
 _LONGEST_CELL = 1 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Snapshot:
     """Private. Parsed rows of both branches, those of a unit next to each other.
 
@@ -53,6 +53,7 @@ class Snapshot:
     frame: pd.DataFrame
     owners: Owners
     holdout: npt.NDArray[np.bool_]
+    __repr__ = withheld
 
     def records(self, branch: str) -> Records:
         """The rows of one branch."""

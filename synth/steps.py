@@ -38,7 +38,7 @@ from synth.errors import (
     TamperedArtifact,
     ValidationFailed,
 )
-from synth.guard import Spend
+from synth.guard import Sealed, Spend
 from synth.housekeeping import end_run
 from synth.ledger import Charge
 from synth.methods.base import Model
@@ -48,7 +48,7 @@ from synth.quality import gate
 from synth.quality.learners import train_learners
 from synth.quality.results import Measurement, PairDistances
 from synth.randomness import random_words
-from synth.records import HOLDOUT, TRAIN
+from synth.records import HOLDOUT, TRAIN, Records
 from synth.release.bundle import build_bundle
 from synth.release.facts import ReleaseFacts
 from synth.release.manifest import artifact_digest, build_manifest, list_files, manifest_digest, with_approval
@@ -99,6 +99,7 @@ def allocate(run: Run) -> Facts:
         charges=charges,
         window=plan.window,
         horizon=registered.policy.horizon,
+        units_may_move=registered.units_by_content(run.contract),
         details={"dataset": run.contract.dataset.name, "plan": plan.document()} | stamp(seed),
     )
     note_head(run)
@@ -119,7 +120,7 @@ def validate(run: Run) -> Facts:
     """
     event = run.plan.counts("validation")
     if not run.workspace.exists("dp/validation.npz"):
-        everyone = _snapshot(run).sealed(TRAIN, HOLDOUT)  # now: a source that cannot be read must not cost an attempt
+        everyone = _rows(run, TRAIN, HOLDOUT)  # now: a source that cannot be read must not cost an attempt
 
         def measure(spend: Spend) -> dict[str, Any]:
             return {"counts": validation.measure(everyone.open(spend), run.contract, event)}
@@ -141,7 +142,7 @@ def train(run: Run) -> Facts:
     """Fit the synthesizer through charged mechanisms."""
     if not run.workspace.exists("dp/model.safetensors"):
         record_training_device(run)  # before the mechanism starts: an attempt that dies may have been the charged one
-        records = _snapshot(run).sealed(TRAIN).then(lambda opened: opened.encoded(run.schema.encode))
+        records = _rows(run, TRAIN).then(lambda opened: opened.encoded(run.schema.encode))
         model = run.method.fit(records, run.contract, run.schema, run.plan, run.once, run.progress)
         run.workspace.write_json("dp/model.json", model_facts(run))
         run.workspace.write_tensors("dp/model.safetensors", model.arrays())
@@ -189,7 +190,8 @@ def check(run: Run) -> Facts:
                 "rows": facts.rows,
                 "epsilon": facts.budget.epsilon_release,
                 "attempts": dict(facts.budget.attempts),
-                "measurements": [m.document() for m in facts.measurements],
+                # With the seed anyone could take the noise off again, so of a seeded run none is told.
+                "measurements": [m.document() for m in facts.measurements if facts.unsafe_seed is None],
                 **stamp(facts.unsafe_seed),
             },
         )
@@ -205,7 +207,8 @@ def check(run: Run) -> Facts:
             f"the release does not reach its declared quality: {missed}. Nothing is published, and what was "
             "measured stays spent"
         )
-    _show_report(run)
+    if seed_of(run) is None:
+        _show_report(run)
     return {
         "artifact": recorded.payload["artifact"],
         "quality": {m.name: round(m.value, 4) for m in measurements},
@@ -310,8 +313,11 @@ def _approval_it_goes_out_with(run: Run, decision: Mapping[str, Any]) -> dict[st
     return recorded.payload
 
 
-def _snapshot(run: Run) -> Snapshot:
-    """The private rows of this run: read from the source on first use and never again; not after it was settled."""
+def _rows(run: Run, *branches: str) -> Sealed[Records]:
+    """The private rows of one branch, or of both, under seal.
+
+    Read from the source on first use and never again; not after the run was settled.
+    """
     workspace = run.workspace
     _refuse_settled(run)
     if not workspace.exists(_SNAPSHOT):
@@ -328,7 +334,7 @@ def _snapshot(run: Run) -> Snapshot:
     texts = [column.name for column in run.schema.columns if not column.parses_to_float]
     frame = frame.astype(dict.fromkeys(texts, object))  # a type inferred by the file format would depend on the rows
     owners, holdout = frame.pop(_OWNER).to_numpy(dtype=np.int64), frame.pop(_HOLDOUT).to_numpy(dtype=bool)
-    return Snapshot(frame, owners, holdout)
+    return Snapshot(frame, owners, holdout).sealed(*branches)
 
 
 def _refuse_settled(run: Run) -> None:
@@ -352,7 +358,7 @@ def _measure(run: Run) -> tuple[tuple[Measurement, ...], PairDistances]:
         once=run.once,
         learners=train_learners(run.schema, parsed, codes),
         label_model=_model(run).predict,
-        holdout=_snapshot(run).sealed(HOLDOUT),
+        holdout=_rows(run, HOLDOUT),
         synthetic_codes=codes,
         distributions=distributions(run),
     )

@@ -345,6 +345,9 @@ class Policy(Frozen):
     delta: Delta
     max_release_epsilon: Epsilon
     window: WindowRule | None = None
+    null_ids: Literal["row"] | None = Field(
+        None, description="row: contracts may make each row without an id a unit of its own."
+    )
     horizon: Annotated[int, Field(ge=1, le=1000)] | None = Field(
         None, description="How many releases the budget is to last for, in all or in each window; no more are admitted."
     )

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from synth.errors import LedgerError
@@ -53,6 +53,15 @@ class Charge:
                 f"charge of mechanism {self.mechanism!r}: cost {self.cost!r} is not accepted: a whole "
                 "number of nano-nats, at least 1; round up"
             )
+
+    def of_attempt(self, attempt: int, units_may_move: bool) -> Charge:
+        """What an attempt is charged to.
+
+        Where a unit may be in one branch today and in the other for the next release, it may pay either branch of
+        each. A release's training branch costs at least as much as its holdout, so the sum over training branches covers
+        that; what comes on top, a further attempt in either branch, is charged to both.
+        """
+        return replace(self, branches=BRANCHES) if units_may_move and attempt > 1 else self
 
     def as_json(self) -> dict[str, Any]:
         return {"mechanism": self.mechanism, "branches": sorted(self.branches), "cost": self.cost}

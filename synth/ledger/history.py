@@ -170,6 +170,7 @@ class Replay:
             run.held = minus(run.held, run.key, [charge])
             return
         _require(attempt <= run.max_attempts)
+        charge = charge.of_attempt(attempt, run.reservation.payload.get("units_may_move", False))
         run.attempts[mechanism] = attempt
         self.spent = plus(self.spent, run.key, [charge])
         if attempt > 1:

@@ -142,16 +142,18 @@ class Ledger:
         details: Mapping[str, Any],
         window: str = "",
         horizon: int | None = None,
+        units_may_move: bool = False,
     ) -> Entry:
         """Reserve one attempt of every mechanism of a plan, before anything reads private rows.
 
         :param window: where the policy gives a fresh total per window: the one whose total this is taken from.
         :param horizon: how many releases the policy plans, in each window.
+        :param units_may_move: whether a unit may be in another branch in another release under the same split.
         :raises BudgetExceeded: the policy's total would pass its capacity, or as many releases as planned were
             admitted.
         :raises PlanChanged: the run has reserved another plan.
         """
-        payload = reservation_payload(plan_digest, split_id, max_attempts, charges, details, window)
+        payload = reservation_payload(plan_digest, split_id, max_attempts, charges, details, window, units_may_move)
         with self._writing(policy) as chain:
             return spending.reserve(chain, run, payload, horizon)
 

@@ -36,8 +36,9 @@ def reservation_payload(
     charges: Sequence[Charge],
     details: Mapping[str, Any],
     window: str,
+    units_may_move: bool,
 ) -> dict[str, Any]:
-    """The payload of a reservation, if it is acceptable. Without a window it does not mention one."""
+    """The payload of a reservation, if it is acceptable. What it does not need it does not mention."""
     if type(max_attempts) is not int or not 1 <= max_attempts <= MOST_ATTEMPTS:
         raise LedgerError(f"max_attempts {max_attempts!r} is not accepted: a whole number from 1 to {MOST_ATTEMPTS}")
     if not plan_digest or not split_id:
@@ -50,7 +51,9 @@ def reservation_payload(
         "charges": [charge.as_json() for charge in checked_charges(charges)],
         "details": dict(details),
     }
-    return payload | {"window": window} if window else payload
+    if units_may_move and _in_branch(charges, "holdout") > _in_branch(charges, "train"):
+        raise LedgerError("where units may move between branches the holdout must not cost more than training")
+    return payload | ({"window": window} if window else {}) | ({"units_may_move": True} if units_may_move else {})
 
 
 def reserve(chain: Chain, run: str, payload: dict[str, Any], horizon: int | None) -> Entry:
@@ -59,7 +62,7 @@ def reserve(chain: Chain, run: str, payload: dict[str, Any], horizon: int | None
     if reserved is not None:
         _require_plan(reserved, payload["plan_digest"])
         recorded = reserved.payload
-        for name in ("split_id", "max_attempts", "charges", "window"):
+        for name in ("split_id", "max_attempts", "charges", "window", "units_may_move"):
             if canonical_json(recorded.get(name)) != canonical_json(payload.get(name)):
                 raise PlanChanged(
                     f"run {run!r}: {name} differs from what was reserved under the same plan digest; "
@@ -105,6 +108,7 @@ def begin(chain: Chain, run: str, mechanism: str, plan_digest: str) -> int:
     after = before
     if attempt > 1:
         purpose = f"attempt {attempt} of mechanism {mechanism!r} in run {run!r}"
+        charge = charge.of_attempt(attempt, reserved.payload.get("units_may_move", False))
         after = plus(before, _key(reserved.payload), [charge])
         _admit(chain, before, after, window_of(reserved.payload), purpose)
     payload = {"mechanism": mechanism, "attempt": attempt, "plan_digest": plan_digest}
@@ -140,6 +144,10 @@ def settle(chain: Chain, run: str) -> list[str]:
         if key not in begun or begun[key].kind == "free":
             freed.append(charge.mechanism)
     return freed
+
+
+def _in_branch(charges: Sequence[Charge], branch: str) -> int:
+    return sum(charge.cost for charge in charges if branch in charge.branches)
 
 
 def charges_of(payload: Mapping[str, Any]) -> list[Charge]:

@@ -193,7 +193,7 @@ def _pair_distance(
         low=max(0.0, value - _Z95 * noise),
         high=min(1.0, value + _Z95 * noise),
         reference=floor,
-        reference_title="sampling floor: a perfect release on a holdout of this size",
+        reference_title="sampling floor: a perfect release on so many independent records",
         threshold=threshold,
         better="lower",
     )

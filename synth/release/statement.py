@@ -70,7 +70,7 @@ def statement(facts: ReleaseFacts) -> dict[str, Any]:
         "units_estimate": {
             "value": facts.units_estimate[0],
             "noise_scale": facts.units_estimate[1],
-            "text": "Noisy count of units in the source, both branches; the exact number is not released.",
+            "text": "Noisy count of the units that were kept, both branches; the exact number is not released.",
         },
         "not_protected": wording.not_protected(contract, plan.window),
         "trust_model": wording.TRUST_MODEL,

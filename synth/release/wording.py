@@ -199,10 +199,11 @@ def randomness(training_devices: Sequence[str]) -> list[dict[str, str]]:
             "used_for": "noise of histograms, counts and sums",
             "source": "OpenDP's discrete Gaussian, sampled exactly in integer arithmetic from OpenSSL's cryptographic "
             "generator, which the operating system's seeds in each process",
-            "caveat": "none known",
+            "caveat": "none known of the noise; what is counted may rest on scores in floating point, whose last bits "
+            "can depend on how many rows are scored at once.",
         },
         {
-            "used_for": "Poisson batches of DP-SGD and the record kept of a unit",
+            "used_for": "Poisson batches of DP-SGD and the records kept of a unit",
             "source": "the operating system's cryptographic generator; sampling rates are rounded down to 2^-64",
             "caveat": "none known",
         },
