@@ -88,9 +88,8 @@ class SecureDPOptimizer(DPOptimizer):
             torch.nan_to_num_(rows, nan=0.0, posinf=0.0, neginf=0.0)
             if units < len(rows):
                 sums = rows.new_zeros(units, *rows.shape[1:]).index_add_(0, self.owners, rows)
-                parameter.grad_sample = torch.nan_to_num_(
-                    sums, nan=0.0, posinf=0.0, neginf=0.0
-                )  # finite rows may overflow
+                torch.nan_to_num_(sums, nan=0.0, posinf=0.0, neginf=0.0)  # sums of finite rows may overflow
+                parameter.grad_sample = sums
         super().clip_and_accumulate()
 
     def add_noise(self) -> None:

@@ -16,10 +16,13 @@ import pandas as pd
 import pytest
 
 import synth
+from synth import steps
 from synth.boundary import _public
 from synth.errors import PrivateDataGuarded
 from synth.guard import Sealed, Spend, spending
-from synth.records import HOLDOUT, TRAIN
+from synth.records import HOLDOUT, TRAIN, Ownership
+from synth.source import Snapshot
+from tests.conftest import Deployment, after_validation
 
 PLANTED = "Qzx Planted-4711"
 
@@ -138,15 +141,79 @@ def test_only_the_run_hands_out_tokens_and_only_the_source_seals() -> None:
     assert users == {"spending": {"run.py"}, "Spend": set(), "Sealed": {"source.py"}}
 
 
-def test_steps_open_nothing_themselves() -> None:
-    """Private rows are opened inside what is handed to `Run.once`: every `.open(` takes a token called spend."""
+OPENED_ELSEWHERE = {"Ledger", "fsspec", "os", "self._protection", "self.file_system", "path", "(self.root / name)"}
+
+
+def opens(text: str) -> list[tuple[str, bool]]:
+    """What `.open(` is called on, and whether its one argument is a spend token that the function was given."""
+    found = []
+
+    def look(node: ast.AST, given: set[str]) -> None:
+        if isinstance(node, ast.FunctionDef | ast.Lambda):
+            given = {argument.arg for argument in node.args.args}
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "open":
+            names = [argument.id for argument in node.args if isinstance(argument, ast.Name)]
+            found.append((ast.unparse(node.func.value), names == ["spend"] and "spend" in given))
+        for child in ast.iter_child_nodes(node):
+            look(child, given)
+
+    look(ast.parse(text), set())
+    return found
+
+
+def test_rows_are_opened_only_by_computations_that_are_handed_to_once() -> None:
+    opened = 0
     for path in Path(synth.__file__).parent.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not (isinstance(node, ast.FunctionDef) and any(a.arg == "spend" for a in node.args.args)):
-                continue
-            for call in ast.walk(node):
-                if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "open":
-                    assert [argument.id for argument in call.args if isinstance(argument, ast.Name)] == ["spend"], path
+        if path.name == "guard.py":
+            continue
+        for what, by_token in opens(path.read_text()):
+            assert by_token or what in OPENED_ELSEWHERE, (path, what)
+            opened += by_token
+    assert opened >= 6
+
+
+def test_rows_opened_without_a_token_of_once_are_found() -> None:
+    broken = "def train(run, rows):\n    token = spending()\n    return rows.open(token)"
+    assert opens(broken) == [("rows", False)]
+
+
+def mistakes(run: Any, rows: Any) -> dict[str, Callable[[], Any]]:
+    """The likeliest ones, made with what a step really holds."""
+    return {
+        "print": lambda: print(rows),
+        "log": lambda: logging.getLogger("step").warning(f"rows: {rows}"),
+        "return": lambda: _public("train", {"rows": rows}),
+        "raise": lambda: str(ValueError(rows)),
+        "XCom": lambda: json.dumps({"rows": rows}),
+        "publish": lambda: run.workspace.write_frame("public/rows.parquet", rows),
+    }
+
+
+@pytest.mark.parametrize("mistake", ["print", "log", "return", "raise", "XCom", "publish"])
+def test_a_mistake_in_a_step_fails_at_once_and_shows_nothing(
+    deployment: Deployment, mistake: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = after_validation(deployment.run())
+    rows = steps._rows(run, TRAIN)
+    capfd.readouterr()
+    with pytest.raises((PrivateDataGuarded, TypeError, AttributeError)):
+        mistakes(run, rows)[mistake]()
+    shown = "".join(capfd.readouterr())
+    with spending("m", (TRAIN,)) as spend:
+        cells = set(rows.open(spend).parsed["income"].astype(str))
+    assert len(cells) > 500
+    assert not any(cell in shown for cell in cells if len(cell) > 5)
+
+
+def test_opened_rows_show_nothing_of_themselves(deployment: Deployment) -> None:
+    rows = steps._rows(after_validation(deployment.run()), TRAIN)
+    with spending("m", (TRAIN,)) as spend:
+        records = rows.open(spend)
+    coded = records.encoded(deployment.run().schema.encode)
+    for private in (records, coded, Ownership(records.owners)):
+        assert repr(private) == str(private) == f"<private {type(private).__name__}>"
+    snapshot = Snapshot(records.parsed, records.owners, np.zeros(len(records.owners), bool))
+    assert f"{snapshot}" == "<private Snapshot>"
 
 
 def test_a_token_is_made_of_nothing_private() -> None:

@@ -290,6 +290,15 @@ def test_clipping_row_by_row_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_noise")
+def test_gradients_of_a_unit_that_overflow_together_count_as_zero_and_spoil_nobody_else_s() -> None:
+    features = np.concatenate([np.ones((4, 2)), np.full((2, 2), 3e38)])
+    owners = np.array([0, 1, 2, 3, 4, 4])
+    moved = gradient_of(owners, features) - gradient_of(owners[:4], features[:4])
+    assert np.isfinite(moved).all()
+    assert np.linalg.norm(moved) <= 0.7 * (1 + 1e-5)
+
+
+@pytest.mark.usefixtures("no_noise")
 def test_parts_of_a_batch_cut_no_unit() -> None:
     generator = np.random.default_rng(0)
     owners = np.repeat(np.arange(12), generator.integers(1, 6, 12))

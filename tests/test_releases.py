@@ -276,8 +276,10 @@ def test_no_more_steps_look_than_the_plan_counts_whatever_dies(
     assert max(per_attempt) <= run.plan["label_model"].event.steps
 
 
-def test_without_slots_another_worker_does_not_go_on(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broken twin: slots that are not counted let an attempt take more steps than were charged."""
+def test_slots_that_are_not_counted_let_more_steps_look_than_were_charged(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broken twin of the test above."""
     run = segmented(deployment)
     monkeypatch.setattr("synth.checkpoints.KeptSegments.begin_segment", lambda self: None)
     dies = Dies(monkeypatch, *([19] + [9] * 12))

@@ -58,8 +58,8 @@ class Charge:
         """What an attempt is charged to.
 
         Where a unit may be in one branch today and in the other for the next release, it may pay either branch of
-        each. A release's training branch costs at least as much as its holdout, so the sum over training branches covers
-        that; what comes on top, a further attempt in either branch, is charged to both.
+        each. A release's training branch costs at least as much as its holdout, so the sum over training branches
+        covers that; what comes on top, a further attempt in either branch, is charged to both.
         """
         return replace(self, branches=BRANCHES) if units_may_move and attempt > 1 else self
 
