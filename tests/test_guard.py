@@ -141,7 +141,7 @@ def test_only_the_run_hands_out_tokens_and_only_the_source_seals() -> None:
     assert users == {"spending": {"run.py"}, "Spend": set(), "Sealed": {"source.py"}}
 
 
-OPENED_ELSEWHERE = {"Ledger", "fsspec", "os", "self._protection", "self.file_system", "path", "(self.root / name)"}
+OPENED_ELSEWHERE = {"Ledger", "fsspec", "os", "self._protection", "self.file_system", "path", "self.root / name"}
 
 
 def opens(text: str) -> list[tuple[str, bool]]:
