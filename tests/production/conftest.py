@@ -97,7 +97,7 @@ class Production(Records):
         """The schedulers that handed out a task of a run, by default any."""
         query = (
             "SELECT job.hostname FROM task_instance JOIN job ON job.id = queued_by_job_id "
-            "WHERE run_id = %s AND dag_id = %s AND task_id LIKE %s"
+            "WHERE run_id = %s AND task_instance.dag_id = %s AND task_id LIKE %s"
         )
         return {name for (name,) in self.select(query, run.run_id, run.dag_id, task or "%")}
 

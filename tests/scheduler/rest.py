@@ -14,8 +14,6 @@ from typing import Any
 _NOTED_S = 10
 # Of a database that lets one process write at a time: what could not is rolled back, and may be asked again.
 _BUSY, _ASKED_AGAIN = "Database error", 20
-# Beyond it, how long a process waits for the others: see `AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS`.
-PATIENCE = {"timeout": 60}
 
 
 class Refused(Exception):
