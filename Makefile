@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
+WORKERS ?= auto
 PORT ?= 8080
 TRIALS ?= 50
 EXTRAS := airflow,celery,kubernetes,s3,postgres,demo,dev
@@ -25,8 +26,8 @@ demo: $(STAMP) ## run the whole workflow once on a small public table
 up: $(STAMP) ## Airflow on loopback with the demo's DAGs, to trigger and approve in the browser (PORT=8080)
 	@PORT=$(PORT) $(BIN)/python -m dags.up
 
-test: lint ## lint, then run the tests (PYTEST_ARGS="-k ledger -x" narrows them)
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: lint ## lint, then run the tests, on all cores (PYTEST_ARGS="-k ledger -x" narrows them, WORKERS=0 takes one)
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 test-scheduler: $(STAMP) ## the tests against a real scheduler, workers, broker and browser (many minutes)
 	@$(BIN)/python -m pytest -m scheduler $(PYTEST_ARGS)

@@ -374,14 +374,18 @@ def _bundle(run: Run, facts: ReleaseFacts) -> str:
     """
     built = run.workspace.folder(f".{_BUNDLE}-{secrets.token_hex(8)}")
     place = run.workspace.folder(_BUNDLE)
-    digest = build_bundle(built, facts, synthetic_frames(run))
-    run.workspace.restrict(built.name)
+    try:
+        digest = build_bundle(built, facts, synthetic_frames(run))
+        run.workspace.restrict(built.name)
+    except OSError:
+        shutil.rmtree(built, ignore_errors=True)
+        raise
     try:
         built.rename(place)  # replaces an empty folder only
     except OSError as error:
+        shutil.rmtree(built, ignore_errors=True)
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
-        shutil.rmtree(built)
         if artifact_digest(list_files(place)) != digest:
             raise TamperedArtifact(
                 f"run {run.name!r}: its release folder is not what this version builds from its outputs; nothing of "

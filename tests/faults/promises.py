@@ -34,7 +34,9 @@ def table() -> pd.DataFrame:
 
 
 @contextmanager
-def refused(kind: type[SluiceError], *, retry: bool = True) -> Iterator[pytest.ExceptionInfo[SluiceError]]:
+def refused(
+    kind: type[SluiceError] | tuple[type[SluiceError], ...], *, retry: bool = True
+) -> Iterator[pytest.ExceptionInfo[SluiceError]]:
     """The block ends in an error for the person who can act, with nothing of a library and nothing private in it."""
     with pytest.raises(SluiceError) as caught:
         yield caught

@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -45,9 +46,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], l
     made: dict[str, list[Seen]] = {}
     plans: dict[str, ReleasePlan] = {}
 
-    def planned(contract: Contract, fraction: float) -> ReleasePlan:
+    def planned(contract: Contract, fraction: float, **paced: Any) -> ReleasePlan:
         if contract.digest() not in plans:
-            plans[contract.digest()] = plan_release(contract, fraction)
+            plans[contract.digest()] = plan_release(contract, fraction, **paced)
         return plans[contract.digest()]
 
     def all_of(table: str) -> list[Seen]:
