@@ -25,15 +25,13 @@ PEOPLE = 1500
 _TOGETHER = ("browser", "chaos", "operators", "production", "scheduler")
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups are looked at
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     root = Path(__file__).parent
-    for item in items:
-        folder = item.path.relative_to(root).parts[0] if root in item.path.parents else ""
-        module = f"{folder}/{item.path.name}"
-        together = folder if folder in _TOGETHER else module if module == "leaks/test_neighbours.py" else None
-        if together is not None:
-            item.add_marker(pytest.mark.xdist_group(together))
+    folder = item.path.relative_to(root).parts[0] if root in item.path.parents else ""
+    module = f"{folder}/{item.path.name}"
+    together = folder if folder in _TOGETHER else module if module == "leaks/test_neighbours.py" else None
+    if together is not None:
+        item.add_marker(pytest.mark.xdist_group(together))
 
 
 def people(rows: int = PEOPLE, seed: int = 0) -> pd.DataFrame:
