@@ -51,7 +51,7 @@ bench-pipeline: $(STAMP) ## time the steps of a release, bare and through Airflo
 bench-parse: $(STAMP) ## what 50 share contracts cost Airflow's DAG processor -> build/bench/parse.json
 	$(BIN)/python -m tests.benchmarks.parse
 
-bench-records: $(STAMP) ## the demo's panel with 1, 2 and 5 records a person -> build/bench/records.json
+bench-records: $(STAMP) ## the demo's panel with 1, 2, 3 and 5 records a person -> build/bench/records.json
 	$(BIN)/python -m tests.benchmarks.records
 
 bench-adult: $(STAMP) ## what a release of Adult teaches (needs SLUICE_DATA) -> build/bench/adult.json

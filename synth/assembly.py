@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from synth import __version__, validation
 from synth.accounting import epsilon
-from synth.device import CPU, DEVICES, training_device
+from synth.device import DEVICES, training_device
+from synth.errors import TamperedArtifact
 from synth.events import Event, event_from_document
 from synth.quality.results import Judgement, Measurement, PairDistances
 from synth.records import HOLDOUT, TRAIN
@@ -113,7 +114,12 @@ def training_devices(run: Run) -> tuple[str, ...]:
     :raises TamperedArtifact: if none is known, for then nothing true could be said of the noise.
     """
     known = tuple(device for device in DEVICES if run.workspace.exists(_TRAINING.format(device)))
-    return tuple(run.workspace.read_json(_TRAINING.format(device))["device"] for device in known or (CPU,))
+    if not known:
+        raise TamperedArtifact(
+            f"run {run.name!r}: nothing tells on which kind of device training ran, which is entered before it starts; "
+            "settle the run and start a new one"
+        )
+    return tuple(run.workspace.read_json(_TRAINING.format(device))["device"] for device in known)
 
 
 def _budget_facts(run: Run) -> BudgetFacts:

@@ -92,23 +92,22 @@ class RegisteredPolicy:
         return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:32]
 
 
-def register(
-    ledger: Ledger, settings: Settings, policy: Policy, *, by: str, succeeds: str | None = None
-) -> RegisteredPolicy:
+def register(ledger: Ledger, settings: Settings, policy: Policy, *, by: str) -> RegisteredPolicy:
     """Register a policy in the ledger; registering the same one again changes nothing.
 
     Draws the split key if this deployment has none for the policy.
 
-    :param succeeds: the policy that this one takes over from, if ``policy.succeeds`` does not say so.
     :raises PolicyError: if the name or a source is taken by another policy, or it cannot succeed the one it names.
     :raises AnchorsUnavailable: where it succeeds another: before anything is registered if what was noted cannot be
         read, afterwards if the succession cannot be noted; registering again then notes it.
     """
-    if succeeds is not None:
-        policy = Policy.model_validate(policy.model_dump() | {"succeeds": succeeds})
     privacy_filter = RenyiFilter.for_budget(policy.epsilon, policy.delta)
     if policy.succeeds is not None:
-        predecessor = RegisteredPolicy.from_document(ledger.policy(policy.succeeds).document)
+        try:
+            record = ledger.policy(policy.succeeds)
+        except PolicyError as error:
+            raise PolicyError(f"policy {policy.name!r}, succeeds: {error}") from None
+        predecessor = RegisteredPolicy.from_document(record.document)
         _refuse_unlike(predecessor.policy, policy)
         if settings.anchors is not None:
             ledger.verify(policy.succeeds, anchors=noted(settings.anchors, policy.succeeds))

@@ -175,8 +175,10 @@ def test_the_officer_notes_a_succession_and_registers_none_on_an_old_ledger(depl
         note(settings.anchors or "", "people_policy", spend(ledger, "one", "people_policy"))
 
         def succeed(name: str) -> None:
-            policy = Policy.model_validate({**policy_document(deployment.folder), "name": name})
-            register(ledger, settings, policy, by="officer", succeeds="people_policy")
+            policy = Policy.model_validate(
+                {**policy_document(deployment.folder), "name": name, "succeeds": "people_policy"}
+            )
+            register(ledger, settings, policy, by="officer")
 
         today = shutil.copyfile(file, file.with_suffix(".today"))
         shutil.copyfile(backup, file)

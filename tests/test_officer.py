@@ -7,18 +7,19 @@ from typing import Any
 import pytest
 
 from synth.contract import Policy
-from synth.errors import ContractError, PolicyError
+from synth.errors import PolicyError
 from synth.ledger import Charge, Ledger
 from synth.officer import RegisteredPolicy, policy_for, register
 from tests.conftest import Deployment, policy_document
 
 
 def succeed(
-    deployment: Deployment, predecessor: str | None = "people_policy", name: str = "later_policy", **changes: Any
+    deployment: Deployment, predecessor: str = "people_policy", name: str = "later_policy", **changes: Any
 ) -> RegisteredPolicy:
-    policy = Policy.model_validate({**policy_document(deployment.folder, **changes), "name": name})
+    document = {**policy_document(deployment.folder, **changes), "name": name, "succeeds": predecessor}
+    policy = Policy.model_validate(document)
     with Ledger.open(deployment.settings.ledger_url) as ledger:
-        return register(ledger, deployment.settings, policy, by="officer", succeeds=predecessor)
+        return register(ledger, deployment.settings, policy, by="officer")
 
 
 def spend(deployment: Deployment, cost: int) -> None:
@@ -51,8 +52,8 @@ def test_a_lost_key_ends_a_policy_and_its_successor_goes_on_with_what_is_left(de
         ledger.verify("later_policy")
 
 
-def test_the_document_may_name_the_predecessor_itself(deployment: Deployment) -> None:
-    registered = succeed(deployment, None, succeeds="people_policy")
+def test_registering_a_successor_again_changes_nothing(deployment: Deployment) -> None:
+    registered = succeed(deployment)
     assert registered.policy.succeeds == "people_policy"
     assert succeed(deployment) == registered
 
@@ -99,10 +100,12 @@ def test_a_policy_with_a_run_under_way_is_not_succeeded(deployment: Deployment) 
 
 
 def test_a_successor_of_nothing_is_refused(deployment: Deployment) -> None:
-    with pytest.raises(PolicyError, match="'nobody' is not registered"):
+    with pytest.raises(PolicyError, match=r"succeeds: .*'nobody' is not registered"):
         succeed(deployment, "nobody")
-    with pytest.raises((ContractError, ValueError)):
+    with pytest.raises(ValueError, match="succeeds"):
         succeed(deployment, "no name")
+    with pytest.raises(ValueError, match="succeeds='people_policy' is this policy itself"):
+        succeed(deployment, "people_policy", "people_policy")
 
 
 def test_a_policy_registered_before_there_were_successors_is_still_the_same(deployment: Deployment) -> None:

@@ -16,7 +16,7 @@ from rich.table import Table
 from synth import __version__
 from synth.cli import budget, keys
 from synth.cli.output import TRY_LATER, AsJson, console, errors, print_json, reported
-from synth.contract import Contract, load_contract
+from synth.contract import Contract, Privacy, load_contract
 from synth.errors import ContractError, SluiceError
 from synth.settings import Settings
 
@@ -63,13 +63,39 @@ def check_contract(file: ContractFile, as_json: AsJson = False) -> None:
             print_json({"ok": True, "dataset": contract.dataset.name, "digest": contract.digest()})
             return
         privacy = contract.privacy
-        unit = "row" if privacy.unit == "row" else f"one value of {privacy.unit.column!r}"
         console.print(f"[green]ok[/] {contract.dataset.name}: {contract.dataset.title}")
         console.print(
-            f"   a release is planned to be (ε={privacy.epsilon:g}, δ={privacy.delta:g})-DP for each {unit}, "
-            f"{len(contract.columns)} columns, {contract.rows:,} rows, {len(contract.expectations)} expectations",
+            f"   a release is planned to be (ε={privacy.epsilon:g}, δ={privacy.delta:g})-DP {_protected(privacy)}",
+            highlight=False,
+            markup=False,
+        )
+        if privacy.window is not None:
+            which = privacy.window.release or "the last one that is over when budget is reserved"
+            console.print(
+                f"   it reads the rows of one {privacy.window.every} by column {privacy.window.column!r}: {which}",
+                highlight=False,
+                markup=False,
+            )
+        console.print(
+            f"   {len(contract.columns)} columns, {_count(contract.rows, 'row')}, "
+            f"{_count(len(contract.expectations), 'expectation')}",
             highlight=False,
         )
+
+
+def _protected(privacy: Privacy) -> str:
+    """For whom the guarantee is, and what is kept of them."""
+    if privacy.unit == "row":
+        return "for each row"
+    without = "left out" if privacy.null_ids == "drop" else "a unit each"
+    return (
+        f"for each person: one value of {privacy.unit.column!r}, at most {_count(privacy.max_records, 'row')} of each; "
+        f"rows without one are {without}"
+    )
+
+
+def _count(number: int, of: str) -> str:
+    return f"{number:,} {of}{'' if number == 1 else 's'}"
 
 
 @contract_app.command("schema")

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from synth.cli.output import AsJson, console, print_json, reported
+from synth.cli.totals import covered, releases_left
 from synth.contract import load_policy
 from synth.ledger import Ledger, PolicyRecord
 from synth.settings import Settings
@@ -33,12 +34,18 @@ def register_policy(
         with Ledger.open(settings.ledger_url) as ledger:
             registered = register(ledger, settings, load_policy(file), by=by or getpass.getuser())
         policy = registered.policy
+        every = policy.window.every if policy.window else None
         console.print(
-            f"[green]registered[/] {policy.name}: ε={policy.epsilon:g}, δ={policy.delta:g} over all releases, "
+            f"[green]registered[/] {policy.name}: ε={policy.epsilon:g}, δ={policy.delta:g} {covered(every)}, "
             f"at most ε={policy.max_release_epsilon:g} a release; admission by Rényi DP at order "
             f"{registered.filter.order}",
             highlight=False,
         )
+        if policy.window is not None:
+            console.print(f"   a row belongs to the {every} of the date in its column {policy.window.column!r}")
+        if policy.horizon is not None:
+            releases = "1 release" if policy.horizon == 1 else f"{policy.horizon} releases"
+            console.print(f"   {releases} {covered(every)}, and no more, are admitted")
         if policy.succeeds is not None:
             console.print(f"   it takes over all that {policy.succeeds} has spent, which admits nothing more")
         console.print(f"   keep a backup of its split key in {settings.keys}", highlight=False)
@@ -51,7 +58,7 @@ def show(name: Annotated[str | None, typer.Argument(help="By default all.")] = N
         records = [ledger.policy(name)] if name else ledger.policies()
         successors = {record.succeeds: record.name for record in ledger.policies()}
         rows = [
-            _row(ledger, record, window) | {"succeeded_by": successors.get(record.name)}
+            _row(ledger, record, window, successors.get(record.name))
             for record in records
             for window in ledger.windows(record.name) or [""]
         ]
@@ -65,11 +72,13 @@ def show(name: Annotated[str | None, typer.Argument(help="By default all.")] = N
             shares = (f"{row[key]:.1%}" for key in ("spent_share", "reserved_share", "left_share"))
             window = f", {row['window']}" if row["window"] else ""
             after = f" (now {row['succeeded_by']})" if row["succeeded_by"] else ""
+            a_window = f" a {row['every']}" if row["every"] else ""
+            planned = f", {row['releases_left']} of {row['horizon']} left" if row["horizon"] else ""
             table.add_row(
                 f"{row['policy']}{window}{after}",
-                f"ε={row['epsilon']:g}, δ={row['delta']:g}",
+                f"ε={row['epsilon']:g}, δ={row['delta']:g}{a_window}",
                 *shares,
-                str(row["releases"]),
+                f"{row['releases']}{planned}",
             )
         console.print(table)
 
@@ -126,7 +135,9 @@ def verify(
     ] = None,
     release: Annotated[
         list[str] | None,
-        typer.Option(help="A published release, whose statement tells the head of that moment; may be repeated."),
+        typer.Option(
+            help="A published release, whose statement tells the head of that moment; may be repeated.", metavar="URI"
+        ),
     ] = None,
 ) -> None:
     """Recompute a policy's hash chain and balances from its entries, and compare it with every head that was noted.
@@ -165,9 +176,11 @@ def migrate(
                 console.print(f"   {role} may read and {may}, no more", markup=False, highlight=False)
 
 
-def _row(ledger: Ledger, record: PolicyRecord, window: str) -> dict[str, Any]:
+def _row(ledger: Ledger, record: PolicyRecord, window: str, successor: str | None) -> dict[str, Any]:
     """What :func:`show` says about a policy in one window."""
     balance, policy = ledger.balance(record.name, window), record.document["policy"]
+    horizon = policy.get("horizon")
+    left = releases_left(ledger, record.name, horizon, window) if horizon and successor is None else None
     runs = [run for run in ledger.runs(record.name) if run.window == window]
     return {
         "policy": record.name,
@@ -178,7 +191,11 @@ def _row(ledger: Ledger, record: PolicyRecord, window: str) -> dict[str, Any]:
         "reserved_share": balance.reserved / balance.capacity,
         "left_share": balance.left / balance.capacity,
         "releases": sum(run.published is not None for run in runs),
+        "every": (policy.get("window") or {}).get("every"),
+        "horizon": horizon,
+        "releases_left": 0 if horizon and successor is not None else left,
         "sources": record.document["sources"],
+        "succeeded_by": successor,
     }
 
 

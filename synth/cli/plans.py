@@ -7,7 +7,8 @@ from typing import Any
 from rich.table import Table
 
 from synth.cli.output import console
-from synth.contract import Contract, Policy
+from synth.cli.totals import covered, releases_left
+from synth.contract import Contract, Policy, resolve_uri
 from synth.errors import PolicyError
 from synth.events import DiscreteGaussian
 from synth.ledger import Ledger
@@ -25,15 +26,16 @@ def plan_document(contract: Contract) -> dict[str, Any]:
     """The plan, and the filter's cost and what it would leave where a policy covers the source."""
     with Ledger.open(Settings.from_environment().ledger_url) as ledger:
         try:
-            ledger.policy_for_source(_source(contract))
+            ledger.policy_for_source(resolve_uri(contract.source.uri))
         except PolicyError as error:
             return {**_plan(plan_release(contract, _UNREGISTERED_FRACTION)), "policy": None, "note": str(error)}
         registered = policy_for(ledger, contract)
         policy, window = registered.policy, window_to_release(contract)
         pace, planned = None, None
         if policy.horizon is not None:
+            planned = releases_left(ledger, policy.name, policy.horizon, window)
+        if policy.horizon is not None and planned:
             pace = Pace(registered.filter, ledger.pace(policy.name, policy.horizon, window))
-            planned = ledger.releases_left(policy.name, policy.horizon, window)
         release = plan_release(contract, policy.holdout_fraction, pace=pace, window=window)
         balance = ledger.balance(policy.name, window)
     cost = {
@@ -53,6 +55,7 @@ def plan_document(contract: Contract) -> dict[str, Any]:
             "left_share_after": (balance.left - max(cost.values())) / capacity,
             "releases_left_at_this_rate": fitting if planned is None else min(fitting, planned),
             "window": window or None,
+            "every": policy.window.every if policy.window else None,
             "horizon": policy.horizon,
         },
         "note": "",
@@ -79,22 +82,17 @@ def show_plan(document: dict[str, Any]) -> None:
     policy = document["policy"]
     if policy:
         costs = ", ".join(f"{branch} {share:.1%}" for branch, share in policy["cost_share"].items())
-        claim.add_row(f"policy {policy['name']}", f"ε={policy['epsilon']:g}, δ={policy['delta']:g} over all releases")
+        total = f"ε={policy['epsilon']:g}, δ={policy['delta']:g} {covered(policy['every'])}"
+        claim.add_row(f"policy {policy['name']}", total)
         claim.add_row("filter's cost", f"{costs} of the policy's budget (Rényi order {policy['filter_order']})")
         claim.add_row("used so far, left after", f"{policy['used_share']:.1%}, {policy['left_share_after']:.1%}")
-        horizon = f" of {policy['horizon']} that the policy plans" if policy["horizon"] else ""
-        claim.add_row("such releases left", f"{policy['releases_left_at_this_rate']}{horizon}")
+        left, horizon = policy["releases_left_at_this_rate"], policy["horizon"]
+        claim.add_row("at this rate", f"{left} of {horizon} releases left" if horizon else f"{left} releases left")
         if policy["window"]:
             claim.add_row("window", f"{policy['window']}, with a total of its own")
     console.print(claim)
     if document["note"]:
         console.print(f"[yellow]no policy[/] {document['note']}", highlight=False)
-
-
-def _source(contract: Contract) -> str:
-    from synth.contract import resolve_uri
-
-    return resolve_uri(contract.source.uri)
 
 
 def _plan(release: ReleasePlan) -> dict[str, Any]:

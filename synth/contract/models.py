@@ -211,8 +211,10 @@ class DpdsynOptions(Frozen):
     checkpoint_every: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Steps after which training keeps its state; a worker that dies loses no more than these."
     )
-    max_resumes: Annotated[int, Field(ge=1, le=20)] = Field(
-        1, description="How often training may be resumed; the plan counts the lost steps of each from the start."
+    max_resumes: Annotated[int, Field(ge=1, le=20)] | None = Field(
+        None,
+        description="With checkpoint_every, how often training may be resumed, by default once; the plan counts the "
+        "lost steps of each from the start.",
     )
     shares: Shares = Shares()
 
@@ -220,6 +222,8 @@ class DpdsynOptions(Frozen):
     def _whole_segments(self) -> DpdsynOptions:
         if self.checkpoint_every is not None and self.steps % self.checkpoint_every:
             raise ValueError(f"steps={self.steps} must be a multiple of checkpoint_every={self.checkpoint_every}")
+        if self.max_resumes is not None and self.checkpoint_every is None:
+            raise ValueError("max_resumes needs checkpoint_every: without checkpoints there is nothing to resume from")
         return self
 
     @property
@@ -228,9 +232,14 @@ class DpdsynOptions(Frozen):
         return self.steps // self.checkpoint_every if self.checkpoint_every else 0
 
     @property
+    def resumes(self) -> int:
+        """How often training may be resumed; 0 for one piece."""
+        return (self.max_resumes or 1) if self.checkpoint_every else 0
+
+    @property
     def lost_steps(self) -> int:
         """How many steps may be lost and taken again."""
-        return self.max_resumes * self.checkpoint_every if self.checkpoint_every else 0
+        return self.resumes * self.checkpoint_every if self.checkpoint_every else 0
 
 
 class Method(Frozen):
@@ -361,4 +370,10 @@ class Policy(Frozen):
             raise ValueError(
                 f"max_release_epsilon={self.max_release_epsilon:g} is above the total epsilon={self.epsilon:g}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _after_another(self) -> Policy:
+        if self.succeeds == self.name:
+            raise ValueError(f"succeeds={self.name!r} is this policy itself; name the one that it takes over from")
         return self

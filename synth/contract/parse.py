@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,9 +39,23 @@ _LATER_FIELDS = (
     "publish.connection",
 )  # fmt: skip
 # What an unknown field is commonly meant to be.
-_INSTEAD = {
-    "compute.image": "use compute.pod.image",
-    "compute.pod.env": "a contract is public; the environment and its secrets belong in the deployment's pod template",
+_INSTEAD: dict[type[BaseModel], dict[str, str]] = {
+    Contract: {
+        "compute.image": "use compute.pod.image",
+        "compute.pod.env": "a contract is public; the environment and its secrets belong in the deployment's pod "
+        "template",
+        "privacy.horizon": "belongs in the officer's policy",
+        "privacy.succeeds": "belongs in the officer's policy",
+    },
+    Policy: {
+        "max_records": "belongs in the contract, privacy.max_records",
+        "window.release": "belongs in the contract, privacy.window.release",
+    },
+}
+# What a field that holds fields looks like, where a list of them would not say it.
+_SHAPES = {
+    "privacy.window": "{column: NAME, every: month|quarter|year}",
+    "window": "{column: NAME, every: month|quarter|year}",
 }
 
 
@@ -206,10 +220,12 @@ def _sections(
     values: dict[str, Any] = {}
     faults: list[Fault] = []
     accepted = {field.alias or name: field for name, field in model.model_fields.items()}
+    instead = _INSTEAD.get(model, {})
     for key in document:
         if key not in accepted:
             later = key in _LATER_FIELDS
             problem = "not supported yet" if later else f"unknown field; accepted: {', '.join(accepted)}"
+            problem = "; ".join([problem, *filter(None, [instead.get(key)])])
             faults.append(Fault(str(key), "", problem, later))
     for key, field in accepted.items():
         if key not in document:
@@ -222,9 +238,9 @@ def _sections(
         try:
             values[key] = TypeAdapter(annotation).validate_python(document[key])
         except ValidationError as error:
-            faults.extend(_fault(key, detail) for detail in error.errors(include_url=False))
+            faults.extend(_fault(key, detail, instead) for detail in error.errors(include_url=False))
     if not faults and of_whole is not None:
-        faults.extend(_fault("", detail) for detail in of_whole.errors(include_url=False))
+        faults.extend(_fault("", detail, instead) for detail in of_whole.errors(include_url=False))
     return values, faults
 
 
@@ -234,7 +250,7 @@ def _annotated(annotation: Any, constraint: Any) -> Any:
     return Annotated[annotation, constraint]
 
 
-def _fault(prefix: str, detail: Any) -> Fault:
+def _fault(prefix: str, detail: Any, instead: Mapping[str, str]) -> Fault:
     location = [str(part) for part in detail["loc"] if part != "[key]"]  # pydantic's mark of a fault in a key
     if prefix == "schema" and len(location) > 1:
         del location[1]  # the union's tag: an implementation detail of the parser
@@ -243,11 +259,15 @@ def _fault(prefix: str, detail: Any) -> Fault:
     shown = "" if isinstance(given, dict | list | tuple) or detail["type"] == "missing" else repr(given)
     problem = str(detail["msg"]).removeprefix("Value error, ")
     later = False
+    if detail["type"] == "missing":
+        problem = "missing; it is required"
+    if detail["type"] == "model_type":
+        problem = f"accepted: {_SHAPES.get(path, 'a mapping of fields')}"
     if detail["type"] == "union_tag_invalid":
         path, shown = f"{path}.type", repr(detail["ctx"]["tag"])
         problem = f"accepted: {detail['ctx']['expected_tags']}"
     if detail["type"] == "extra_forbidden":
-        problem, shown = "; ".join(["unknown field", *filter(None, [_INSTEAD.get(path)])]), ""
+        problem, shown = "; ".join(["unknown field", *filter(None, [instead.get(path)])]), ""
         later = path in _LATER_FIELDS
     generic = re.sub(r"^schema\.[^.]+\.", "schema.*.", path)
     if shown.strip("'") in _LATER.get(generic, ()):

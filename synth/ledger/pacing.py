@@ -34,10 +34,11 @@ def releases_left(chain: Chain, horizon: int, window: str) -> int:
     before: int = carried.get(window_name(window), {}).get("releases", 0)
     admitted = before + chain.admitted().get(window, 0)
     if admitted >= horizon:
+        planned = "1 release" if horizon == 1 else f"{horizon} releases"
         raise BudgetExceeded(
-            f"{budget_name(chain.policy, window)} plans {horizon} releases and {admitted} were admitted, so there is "
-            f"no further one; `sluice budget history {chain.policy}` shows them. A run that was settled before any of "
-            "its mechanisms started does not count. To plan more, the privacy officer registers a policy with a longer "
-            "horizon that succeeds this one"
+            f"{budget_name(chain.policy, window)} plans {planned} and {admitted} {'was' if admitted == 1 else 'were'} "
+            f"admitted, so there is no further one; `sluice budget history {chain.policy}` shows them. A run that was "
+            "settled before any of its mechanisms started does not count. To plan more, the privacy officer registers "
+            "a policy with a longer horizon that succeeds this one"
         )
     return horizon - admitted

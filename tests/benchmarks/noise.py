@@ -28,7 +28,9 @@ from synth.dpsgd import TrainingSettings
 from synth.events import PoissonGaussian
 from synth.mechanisms import noisy_integers
 from synth.randomness import poisson_mask, random_words, standard_normal
+from synth.records import Ownership
 from tests.benchmarks.common import report
+from tests.sealed import own_units
 
 TURNS = 5
 _SIGMA = 30.0
@@ -134,8 +136,8 @@ def _train(rows: int, width: int, hidden: int, batch: int, steps: int) -> dict[s
     try:
         started = time.process_time()
         dpsgd.train(
-            model, rows, chosen, PoissonGaussian(1.0, batch / rows, steps), TrainingSettings(1.0, batch, 0.01),
-            device=torch.device("cpu"),
+            model, Ownership(own_units(rows)), chosen, PoissonGaussian(1.0, batch / rows, steps),
+            TrainingSettings(1.0, batch, 0.01, steps), device=torch.device("cpu"),
         )  # fmt: skip
         whole = time.process_time() - started
     finally:

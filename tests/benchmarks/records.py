@@ -1,4 +1,4 @@
-"""The demo's panel with at most 1, 2 and 5 records a person: what more records cost in noise and gain in use.
+"""The demo's panel with at most 1, 2, 3 and 5 records a person: what more records cost in noise and gain in use.
 
 A quarter of the people is kept out of the source and is what releases are tried on, with all of their rows. The table
 is public, so that its contract may follow what is seen here; a private one would have to be decided on its design.

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from synth.anchors import note
 from synth.cli import app
 from synth.contract import contract_from_document
-from synth.ledger import Entry, Ledger
+from synth.ledger import Charge, Entry, Ledger
 from synth.run import Run
 from synth.settings import Settings
 from tests.conftest import contract_document, people, policy_document
@@ -126,7 +126,7 @@ def test_a_policy_that_succeeds_another_is_registered_from_its_document(sluice: 
     (tmp_path / "later.yaml").write_text(yaml.safe_dump(later))
     missing = sluice("budget", "register", tmp_path / "later.yaml")
     assert missing.exit_code == 1
-    assert "'people_policy' is not registered" in missing.stderr
+    assert "succeeds: policy 'people_policy' is not registered" in " ".join(missing.stderr.split())
     assert sluice("budget", "register", tmp_path / "policy.yaml").exit_code == 0
     registered = sluice("budget", "register", tmp_path / "later.yaml")
     assert registered.exit_code == 0
@@ -141,6 +141,48 @@ def test_a_policy_that_succeeds_another_is_registered_from_its_document(sluice: 
     assert "later_policy" in shown
     assert sluice("budget", "verify", "people_policy").exit_code == 0
     assert sluice("budget", "verify", "later_policy").exit_code == 0
+
+
+def _windowed(folder: Path, **window: str) -> None:
+    """A policy and a contract with a budget for each quarter, and more than one record a person."""
+    rule = {"column": "visited_on", "every": "quarter"}
+    document = contract_document(folder)
+    document["privacy"] |= {"window": rule | window, "max_records": 3, "null_ids": "row"}
+    (folder / "contract.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    policy = policy_document(folder, window=rule, null_ids="row", horizon=2)
+    (folder / "policy.yaml").write_text(yaml.safe_dump(policy))
+
+
+def test_where_a_policy_has_windows_its_total_is_called_that_of_one(sluice: Sluice, tmp_path: Path) -> None:
+    _windowed(tmp_path, release="2026-Q3")
+    registered = " ".join(sluice("budget", "register", tmp_path / "policy.yaml").stdout.split())
+    assert "in each quarter, at most" in registered
+    assert "the quarter of the date in its column 'visited_on'" in registered
+    assert "2 releases in each quarter, and no more, are admitted" in registered
+    checked = " ".join(sluice("contract", "check", tmp_path / "contract.yaml").stdout.split())
+    unit = contract_document(tmp_path)["privacy"]["unit"]["column"]
+    assert f"-DP for each person: one value of '{unit}', at most 3 rows of each; rows without one are a unit" in checked
+    assert "the rows of one quarter by column 'visited_on': 2026-Q3" in checked
+    plan = sluice("plan", tmp_path / "contract.yaml").stdout
+    assert "in each quarter" in plan
+    assert "2 of 2 releases left" in plan
+    for text in (registered, checked, plan):
+        assert "over all releases" not in text
+
+
+def test_a_horizon_that_is_used_up_still_has_a_plan_and_none_left(sluice: Sluice, tmp_path: Path) -> None:
+    (tmp_path / "policy.yaml").write_text(yaml.safe_dump(policy_document(tmp_path, horizon=1)))
+    assert "1 release over all releases" in sluice("budget", "register", tmp_path / "policy.yaml").stdout
+    assert "0, 1 of 1 left" in sluice("budget", "show").stdout
+    with Ledger.open(Settings.from_environment().ledger_url) as ledger:
+        charges = [Charge("m", ("train",), 1)]
+        arguments: dict[str, Any] = {"plan_digest": "plan", "split_id": "split", "max_attempts": 1, "details": {}}
+        ledger.reserve("people_policy", "only", charges=charges, horizon=1, **arguments)
+    planned = sluice("plan", tmp_path / "contract.yaml")
+    assert planned.exit_code == 0, planned.stderr
+    assert "0 of 1 releases left" in planned.stdout
+    assert "label_model" in planned.stdout
+    assert "0, 0 of 1 left" in sluice("budget", "show").stdout
 
 
 @pytest.fixture

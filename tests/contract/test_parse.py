@@ -71,6 +71,11 @@ def test_every_fault_is_in_one_report_with_its_path_what_was_given_and_what_is_a
     ("changes", "path", "accepted"),
     [
         ({"privacy.unit": "household"}, "privacy.unit", "row, or {column: NAME}"),
+        ({"privacy.window": "quarter"}, "privacy.window", "accepted: {column: NAME, every: month|quarter|year}"),
+        ({"privacy.window": {"column": "day"}}, "privacy.window.every", "missing; it is required"),
+        ({"privacy.horizon": 12}, "privacy.horizon", "belongs in the officer's policy"),
+        ({"privacy.succeeds": "other"}, "privacy.succeeds", "belongs in the officer's policy"),
+        ({"method.options.max_resumes": 1}, "method.options", "max_resumes needs checkpoint_every"),
         ({"privacy.epsilon": float("nan")}, "privacy.epsilon", "finite"),
         ({"privacy.epsilon": 51}, "privacy.epsilon", "less than or equal to 50"),
         ({"privacy.delta": 0.0005}, "privacy", "below 1/approximate_units=0.0005"),
@@ -239,6 +244,14 @@ def test_a_contract_survives_json_and_keeps_its_digest() -> None:
     assert again.digest() == original.digest()
 
 
+@pytest.mark.parametrize("options", [{"checkpoint_every": 10}, {"checkpoint_every": 10, "max_resumes": 3}, {}])
+def test_resumes_survive_json_and_are_one_by_default(options: dict[str, int]) -> None:
+    original = contract({f"method.options.{name}": value for name, value in options.items()})
+    again = contract_from_document(json.loads(json.dumps(original.document())))
+    assert again == original
+    assert again.method.options.resumes == (options.get("max_resumes", 1) if options else 0)
+
+
 def test_the_digest_depends_on_every_value_and_on_no_order_of_keys() -> None:
     shuffled = {key: document()[key] for key in reversed(document())}
     assert contract_from_document(shuffled).digest() == contract().digest()
@@ -290,6 +303,14 @@ def test_the_repositorys_policies_are_policies(path: Path) -> None:
         ({"holdout_fraction": 0.9}, "holdout_fraction"),
         ({"unit": "visit"}, "row, or {column: NAME}"),
         ({"owner": "me"}, "owner: unknown field; accepted: name, sources"),
+        ({"max_records": 3}, "belongs in the contract, privacy.max_records"),
+        (
+            {"window": {"column": "day", "every": "year", "release": "2026"}},
+            "window.release: unknown field; belongs in the contract, privacy.window.release",
+        ),
+        ({"window": "quarter"}, "window: accepted: {column: NAME, every: month|quarter|year}"),
+        ({"window": {"column": "day"}}, "window.every: missing; it is required"),
+        ({"succeeds": "clinic_people"}, "succeeds='clinic_people' is this policy itself"),
     ],
 )
 def test_a_faulty_policy_says_what_is_wrong(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:

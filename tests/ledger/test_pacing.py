@@ -81,7 +81,7 @@ def test_a_run_that_got_back_all_but_one_mechanism_counts(ledger: Ledger, reserv
     reserve("run", horizon=1)
     ledger.begin("patients", "run", "validation", plan_digest="plan-1")
     assert ledger.settle("patients", "run") == ["training", "gate"]
-    with pytest.raises(BudgetExceeded, match="plans 1 releases and 1 were admitted"):
+    with pytest.raises(BudgetExceeded, match="plans 1 release and 1 was admitted"):
         ledger.pace("patients", 1)
 
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from synth.release.bundle import build_bundle
-from synth.release.card import front_matter
+from synth.release.card import card, front_matter
 from synth.release.manifest import list_files
 from synth.release.rendering import rounded_up
 from tests.release.conftest import ODD, Release
@@ -125,6 +125,13 @@ def test_the_card_says_the_claim_and_what_the_data_are_not_good_for(release: Rel
     assert "pairs of features are not kept" in text
     assert "before selection by the gate" in text
     assert "0.580 to 0.660" in text
+
+
+def test_the_card_s_claim_names_the_window(release: Release) -> None:
+    facts = release.facts
+    headline = "one unit with all of its rows{}, add or remove one.**"
+    assert headline.format("") in card(facts)
+    assert headline.format(" of the window 2026-Q3") in card(replace(facts, plan=replace(facts.plan, window="2026-Q3")))
 
 
 def test_text_of_the_contract_stays_text(release: Release) -> None:

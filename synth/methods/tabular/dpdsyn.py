@@ -86,7 +86,7 @@ class Dpdsyn:
                 {
                     "clipping_norm": options.clipping_norm,
                     "expected_batch": options.batch_size,
-                    **({"segments": options.segments, "max_resumes": options.max_resumes} if options.segments else {}),
+                    **({"segments": options.segments, "max_resumes": options.resumes} if options.segments else {}),
                 },
             ),
         ]
