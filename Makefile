@@ -27,7 +27,7 @@ up: $(STAMP) ## Airflow on loopback with the demo's DAGs, to trigger and approve
 	@PORT=$(PORT) $(BIN)/python -m dags.up
 
 test: lint ## lint, then run the tests, on all cores (PYTEST_ARGS="-k ledger -x" narrows them, WORKERS=0 takes one)
-	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) $(PYTEST_ARGS)
 
 test-scheduler: $(STAMP) ## the tests against a real scheduler, workers, broker and browser (many minutes)
 	@$(BIN)/python -m pytest -m scheduler $(PYTEST_ARGS)

@@ -21,17 +21,22 @@ if TYPE_CHECKING:
     from tests.bucket import Server
 
 PEOPLE = 1500
-# Folders whose tests share something that is costly to start: with several processes (-n) one of them runs each folder.
+# Folders whose tests share something that is costly to start.
 _TOGETHER = ("browser", "chaos", "operators", "production", "scheduler")
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    root = Path(__file__).parent
-    folder = item.path.relative_to(root).parts[0] if root in item.path.parents else ""
-    module = f"{folder}/{item.path.name}"
-    together = folder if folder in _TOGETHER else module if module == "leaks/test_neighbours.py" else None
-    if together is not None:
-        item.add_marker(pytest.mark.xdist_group(together))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With several processes (-n) one of them runs each file, or each folder whose tests share a deployment."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByDeployment(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            folder = file.split("/")[1]
+            return folder if folder in _TOGETHER else file
+
+    return ByDeployment(config, log)
 
 
 def people(rows: int = PEOPLE, seed: int = 0) -> pd.DataFrame:
