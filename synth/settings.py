@@ -62,7 +62,7 @@ class Settings:
             workspace_keys=workspace_keys(os.environ.get("SLUICE_WORKSPACE_KEY", ""), "SLUICE_WORKSPACE_KEY"),
             retention_hours=_positive("SLUICE_RETENTION_HOURS", cls.retention_hours),
             workspace_days=_positive("SLUICE_WORKSPACE_DAYS", cls.workspace_days),
-            anchors=os.environ.get("SLUICE_ANCHORS", str(home / "anchors")),
+            anchors=os.environ.get("SLUICE_ANCHORS") or str(home / "anchors"),
         )
 
     def run_folder(self, dataset: str, run_id: str) -> Path:
