@@ -26,7 +26,7 @@ WINDOW = "window"
 
 def offered(document: Mapping[str, Any]) -> tuple[str, ...]:
     """The parameters that a contract's trigger form has."""
-    return (EPSILON, ROWS, WINDOW) if document["privacy"]["window"] else (EPSILON, ROWS)
+    return (EPSILON, ROWS, WINDOW) if document["privacy"].get("window") else (EPSILON, ROWS)
 
 
 def form(contract: Contract) -> dict[str, Param]:
