@@ -131,7 +131,9 @@ def held(deployment: Deployment) -> dict[str, DagRun]:
 def test_a_run_that_is_marked_as_a_whole_publishes_nothing_and_is_settled(
     deployment: Deployment, held: dict[str, DagRun], name: str
 ) -> None:
+    """Airflow calls both a success in the end: what it skips hides the mark, as soon as the teardown has run."""
     run = held[name]
+    assert run.state() == "success"
     states = run.states()
     assert {states[task] for task in ("train", "generate", "check", "approve", "publish")} == {"skipped"}
     assert states["settle"] == "success"
