@@ -194,10 +194,11 @@ def test_a_source_that_grows_is_one_policy(deployment: Deployment) -> None:
     assert len(run.ledger.balance(run.policy_name).by_split) == 1
 
 
-def test_rows_without_ids_as_units_are_another_split(deployment: Deployment) -> None:
-    privacy = deployment.contract().privacy.model_dump(mode="json")
-    steps.allocate(deployment.run("one"))
-    run = deployment.run("two", privacy={**privacy, "null_ids": "row"})
+def test_rows_without_ids_as_units_are_another_split(unregistered: Deployment) -> None:
+    unregistered.register(null_ids="row")
+    privacy = unregistered.contract().privacy.model_dump(mode="json")
+    steps.allocate(unregistered.run("one"))
+    run = unregistered.run("two", privacy={**privacy, "null_ids": "row"})
     steps.allocate(run)
     assert len(run.ledger.balance(run.policy_name).by_split) == 2
 

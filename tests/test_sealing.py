@@ -170,8 +170,14 @@ def test_a_run_that_was_begun_with_encryption_does_not_go_on_without(tmp_path: P
 
 def test_a_run_that_was_begun_without_goes_on_without(tmp_path: Path) -> None:
     begun(tmp_path, keys=()).write("dp/a", PAYLOAD)
-    assert begun(tmp_path).protection == RESTRICTED
-    assert begun(tmp_path).read("dp/a") == PAYLOAD
+    assert begun(tmp_path, keys=()).protection == RESTRICTED
+    assert begun(tmp_path, keys=()).read("dp/a") == PAYLOAD
+
+
+def test_a_run_that_was_begun_without_is_refused_once_there_is_a_key(tmp_path: Path) -> None:
+    begun(tmp_path, keys=()).write("dp/a", PAYLOAD)
+    with pytest.raises(TamperedArtifact, match="is not encrypted, though a workspace key is configured"):
+        begun(tmp_path)
 
 
 def test_the_folder_without_its_key_file_is_unreadable_for_who_has_the_deployment_s_key(tmp_path: Path) -> None:
