@@ -38,8 +38,8 @@ FED: dict[str, Any] = {"approval": {"mode": "automatic"}, "schedule": {"asset": 
 
 
 def timed() -> dict[str, Any]:
-    """What a contract changes to start once during the tests, when Airflow has had a minute and a half to find it."""
-    at = datetime.now(UTC) + timedelta(seconds=150)
+    """What a contract changes to start once during the tests, when Airflow has had minutes to find it: it makes up for no time missed."""
+    at = datetime.now(UTC) + timedelta(seconds=330)
     return {
         "approval": {"mode": "automatic"},
         "schedule": f"{at.minute} {at.hour} * * *",
