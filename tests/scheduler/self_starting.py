@@ -38,7 +38,7 @@ FED: dict[str, Any] = {"approval": {"mode": "automatic"}, "schedule": {"asset": 
 
 
 def timed() -> dict[str, Any]:
-    """What a contract changes to start once during the tests, when Airflow has had minutes to find it: it makes up for no time missed."""
+    """What a contract changes to start once during the tests; by then Airflow has had minutes to find it."""
     at = datetime.now(UTC) + timedelta(seconds=330)
     return {
         "approval": {"mode": "automatic"},
