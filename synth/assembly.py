@@ -20,6 +20,7 @@ from synth.accounting import epsilon
 from synth.device import DEVICES, training_device
 from synth.errors import TamperedArtifact
 from synth.events import Event, event_from_document
+from synth.methods.base import Model
 from synth.quality.results import Judgement, Measurement, PairDistances
 from synth.records import HOLDOUT, TRAIN
 from synth.release.facts import BudgetFacts, ReleaseFacts
@@ -40,6 +41,16 @@ def parsed_and_codes(run: Run, frame: pd.DataFrame) -> tuple[pd.DataFrame, Codes
     """Released rows through the same door as private ones."""
     parsed = run.schema.parse(pa.Table.from_pandas(frame, preserve_index=False))
     return parsed, run.schema.encode(parsed)
+
+
+def finished_model(run: Run) -> Model:
+    """The model that training left.
+
+    :raises TamperedArtifact: if it was fitted for another contract.
+    """
+    if run.workspace.read_json("dp/model.json") != model_facts(run):
+        raise TamperedArtifact(f"run {run.name!r}: the model was not fitted for this contract; start a new run")
+    return run.method.restore(run.workspace.read_tensors("dp/model.safetensors"), run.contract, run.schema)
 
 
 def distributions(run: Run) -> list[npt.NDArray[np.float64]]:
@@ -75,7 +86,6 @@ def release_facts(run: Run, measurements: tuple[Measurement, ...], pairs: PairDi
         codes = parsed_and_codes(run, frame)[1]
         for i, column in enumerate(schema.columns):
             synthetic[i] += np.bincount(codes[:, i], minlength=column.size)
-    model = workspace.read_tensors("dp/model.safetensors")
     judgements: tuple[Judgement, ...] = validation.judge(noisy, run.contract, validation_event)
     generation = workspace.read_json("public/generation.json")
     return ReleaseFacts(
@@ -98,7 +108,7 @@ def release_facts(run: Run, measurements: tuple[Measurement, ...], pairs: PairDi
         marginal_sigma=plan.counts("marginals").sigma,
         distributions=dict(zip(schema.names, distributions(run), strict=True)),
         synthetic_counts=dict(zip(schema.names, synthetic, strict=True)),
-        method_facts={"temperature": float(model["temperature"])},
+        method_facts=finished_model(run).facts(),
     )
 
 

@@ -13,6 +13,7 @@ import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -83,6 +84,62 @@ def noisy_marginals(
     exact = [np.bincount(codes[:, i], minlength=size) for i, size in enumerate(sizes)]
     noisy = noisy_integers(np.concatenate(exact), event.sigma)
     return np.split(noisy, np.cumsum(sizes)[:-1])
+
+
+def noisy_pairs(
+    codes: npt.NDArray[np.integer], sizes: Sequence[int], event: DiscreteGaussian, owners: Owners | None = None
+) -> list[Counts]:
+    """A noisy two-way table of every pair of columns, in the order of ``itertools.combinations``.
+
+    :param codes: shape (rows, columns); a row counts in the tables of those columns in which it has no code below 0.
+    :returns: one array of shape (size of the first, size of the second) a pair.
+
+    *Sensitivity.* A unit's at most k rows move each table as in :func:`noisy_histogram`: as many integer queries of
+    sensitivity k as there are pairs. Cost: one pass over the rows for each pair, and a draw for each cell.
+    """
+    pairs = list(combinations(range(len(sizes)), 2))
+    _require(event, compositions=len(pairs))
+    _require_bounded(len(codes), owners, event.sensitivity)
+    exact = []
+    for i, j in pairs:
+        known = (codes[:, i] >= 0) & (codes[:, j] >= 0)
+        cells = codes[known, i].astype(np.int64) * sizes[j] + codes[known, j]
+        exact.append(np.bincount(cells, minlength=sizes[i] * sizes[j]))
+    noisy = noisy_integers(np.concatenate(exact), event.sigma)
+    parts = np.split(noisy, np.cumsum([len(part) for part in exact])[:-1])
+    return [part.reshape(sizes[i], sizes[j]) for (i, j), part in zip(pairs, parts, strict=True)]
+
+
+def noisy_weighted_histograms(
+    codes: npt.NDArray[np.integer],
+    sizes: Sequence[int],
+    weights: Counts,
+    most: int,
+    event: DiscreteGaussian,
+    owners: Owners | None = None,
+) -> Counts:
+    """For every column and each of its codes, the noisy sum of the weights of the rows that have it.
+
+    :param codes: shape (rows, columns).
+    :param weights: integers of shape (rows, weights); the sizes of a row's weights add up to ``most`` or less.
+    :returns: shape (codes of all columns, weights).
+
+    *Sensitivity.* In each column a row adds its weights to the cells of one code, so that a unit's at most k rows move
+    these integers by k times ``most`` in all. As for counts that costs no more than a move of so much in one cell: as
+    many integer queries of sensitivity k times ``most`` as there are columns.
+    """
+    _require(event, compositions=len(sizes))
+    if event.sensitivity % most or (len(weights) and np.abs(weights).sum(axis=1).max() > most):
+        raise ValueError(f"Expected weights of at most {most} a row and a sensitivity that is a multiple of it.")
+    _require_bounded(len(codes), owners, event.sensitivity // most)
+    exact = [
+        np.bincount(codes[:, i], weights[:, w], minlength=size)
+        for i, size in enumerate(sizes)
+        for w in range(weights.shape[1])
+    ]
+    # Sums of integers below 2**53 are exact in floating point.
+    stacked = [np.stack(exact[i * weights.shape[1] : (i + 1) * weights.shape[1]], axis=1) for i in range(len(sizes))]
+    return noisy_integers(np.concatenate(stacked), event.sigma)
 
 
 def noisy_counts(masks: npt.NDArray[np.bool_], event: DiscreteGaussian) -> Counts:

@@ -211,7 +211,7 @@ def make_plan(
     """
     target, delta = contract.privacy.epsilon, contract.privacy.delta
 
-    nominal = _rho_for(target, delta)  # not the searched one: Rényi orders would jump, and the search end at a jump
+    nominal = nominal_rho(target, delta)  # not the searched one: Rényi orders would jump, and the search end at a jump
 
     def sized(log_rho: float) -> list[Mechanism]:
         return [_mechanism(demand, demand.share * math.exp(log_rho), nominal) for demand in demands]
@@ -278,7 +278,7 @@ def _size_gate(
     """The gate's mechanisms with the least noise for which the holdout's curve stays below the training branch's."""
     train = [m.event for m in mechanisms if TRAIN in m.branches]
     shared = [m.event for m in mechanisms if HOLDOUT in m.branches]
-    rho = _rho_for(accounting.epsilon(train, 1e-6), 1e-6) * 2
+    rho = nominal_rho(accounting.epsilon(train, 1e-6), 1e-6) * 2
     shares = sum(demand.share for demand in gate)
     while True:
         sized = [_mechanism(demand, rho * demand.share / shares, rho) for demand in gate]
@@ -314,6 +314,6 @@ def _mechanism(demand: Demand, rho: float, total: float) -> Mechanism:
     return Mechanism(demand.name, demand.branches, demand.share, event, demand.description, demand.parameters)
 
 
-def _rho_for(epsilon: float, delta: float) -> float:
-    """Roughly the zero-concentrated cost of (ε, δ): where the search starts."""
+def nominal_rho(epsilon: float, delta: float) -> float:
+    """Roughly the zero-concentrated cost of (ε, δ), on the low side: where the search starts."""
     return (math.sqrt(math.log(1 / delta) + epsilon) - math.sqrt(math.log(1 / delta))) ** 2

@@ -38,7 +38,7 @@ def plan_release(
     """The plan of a contract: public facts only. Cost: seconds of accounting, whatever the data."""
     schema = Schema.from_contract(contract)
     train_units = contract.privacy.approximate_units * (1 - holdout_fraction)
-    method = synthesizer(contract.method.name)
+    method = synthesizer(contract.method)
     demands = [validation.demand(contract), *method.demands(contract, schema, train_units)]
     gate_demands = gate.demands(schema, contract.privacy.max_records)
     return make_plan(contract, demands, gate_demands, holdout_fraction, pace=pace, window=window)
@@ -123,7 +123,7 @@ class Run:
     @cached_property
     def method(self) -> Synthesizer:
         """The synthesizer."""
-        return synthesizer(self.contract.method.name)
+        return synthesizer(self.contract.method)
 
     @cached_property
     def plan(self) -> ReleasePlan:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,11 +19,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synth.contract import BooleanColumn, CategoricalColumn, Contract, IntegerColumn, NumberColumn
+from synth.contract import BooleanColumn, CategoricalColumn, Contract, NumberColumn
+from synth.grids import Grid
 
 Codes = npt.NDArray[np.int32]
 
-_LOG_RANGE = 1_000  # a range this wide is cut on a signed-log grid unless the contract says otherwise
 _TRUE, _FALSE = {"true", "t", "yes", "y", "1"}, {"false", "f", "no", "n", "0"}
 _SEPARATOR = "\x1f"
 _BYTES = (
@@ -176,8 +175,8 @@ class Schema:
     @classmethod
     def from_contract(cls, contract: Contract) -> Schema:
         """The domain that a contract declares."""
-        default_bins = int(np.clip(contract.privacy.approximate_units // 150, 8, 64))
-        columns = tuple(_domain(name, column, default_bins) for name, column in contract.columns.items())
+        grid = Grid.for_contract(contract)
+        columns = tuple(_domain(name, column, grid) for name, column in contract.columns.items())
         return cls(columns, contract.task.target)
 
     def __getitem__(self, name: str) -> ColumnDomain:
@@ -309,49 +308,12 @@ def _as_texts(parsed: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return texts[inverse] if len(distinct) else np.zeros(0, dtype=object)
 
 
-def _domain(name: str, column: Any, default_bins: int) -> ColumnDomain:
+def _domain(name: str, column: Any, grid: Grid) -> ColumnDomain:
     if isinstance(column, CategoricalColumn):
         categories = tuple(c if isinstance(c, int) else c.strip() for c in column.categories)
         return ColumnDomain(name, "categorical", column.nullable, categories=categories)
     if isinstance(column, BooleanColumn):
         return ColumnDomain(name, "boolean", column.nullable, categories=(0, 1))
-    bins = column.bins or default_bins
-    lower, upper = _integer_cells(column, bins) if isinstance(column, IntegerColumn) else _number_cells(column, bins)
+    lower, upper = grid.cells(column)
     decimals = column.decimals if isinstance(column, NumberColumn) else None
     return ColumnDomain(name, column.type, column.nullable, tuple(lower), tuple(upper), decimals=decimals)
-
-
-def _boundaries(column: IntegerColumn | NumberColumn, bins: int) -> npt.NDArray[np.float64]:
-    """``bins + 1`` increasing boundaries from min to max, even or signed-log."""
-    span = column.max - column.min
-    if column.scale == "log" or (column.scale == "auto" and span > _LOG_RANGE):
-        unit = max(abs(column.min), abs(column.max)) / 100
-        steps = np.linspace(math.asinh(column.min / unit), math.asinh(column.max / unit), bins + 1)
-        boundaries = unit * np.sinh(steps)
-        boundaries[[0, -1]] = column.min, column.max
-        return boundaries
-    return np.linspace(column.min, column.max, bins + 1)
-
-
-def _integer_cells(column: IntegerColumn, bins: int) -> tuple[Sequence[float], Sequence[float]]:
-    """Cells of whole numbers; zero, where spikes stand, is a cell of its own on a log grid."""
-    if column.max - column.min + 1 <= bins:
-        values = [float(value) for value in range(column.min, column.max + 1)]
-        return values, values
-    starts = {float(column.min)} | {float(math.ceil(b)) for b in _boundaries(column, bins)[1:-1]}
-    if column.min <= 0 < column.max:
-        starts |= {0.0, 1.0}
-    lower = sorted(starts)
-    return lower, [start - 1 for start in lower[1:]] + [float(column.max)]
-
-
-def _number_cells(column: NumberColumn, bins: int) -> tuple[Sequence[float], Sequence[float]]:
-    """Cells of real numbers; zero, where spikes stand, is a cell of its own."""
-    boundaries = [float(boundary) for boundary in _boundaries(column, bins)]
-    lower, upper = boundaries[:-1], boundaries[1:]
-    if column.min <= 0 <= column.max and column.max > 0:
-        after = math.nextafter(0.0, 1.0)
-        starts = sorted({*lower, 0.0, after} if column.max > after else {*lower, 0.0})
-        upper = [start if start != after else 0.0 for start in starts[1:]] + [column.max]
-        lower = starts
-    return lower, upper

@@ -23,6 +23,7 @@ from synth import validation
 from synth.approval import approval_of, decide_by_conditions, decision_of, passed_gate, record_request
 from synth.assembly import (
     distributions,
+    finished_model,
     model_facts,
     parsed_and_codes,
     record_training_device,
@@ -41,7 +42,6 @@ from synth.errors import (
 from synth.guard import Sealed, Spend
 from synth.housekeeping import end_run
 from synth.ledger import Charge
-from synth.methods.base import Model
 from synth.officer import policy_for
 from synth.plan import Pace, ReleasePlan
 from synth.quality import gate
@@ -160,7 +160,7 @@ def generate(run: Run) -> Facts:
         if not workspace.exists("public/sampling_seed.json"):
             workspace.write_json("public/sampling_seed.json", int(random_words(1)[0] >> np.uint64(11)))
         seed, parts, done = workspace.read_json("public/sampling_seed.json"), 0, 0
-        for frame in _model(run).frames(rows, seed):
+        for frame in finished_model(run).frames(rows, seed):
             workspace.write_frame(f"dp/rows-{parts:06d}.parquet", frame)
             parts, done = parts + 1, done + len(frame)
             run.progress("generate", done, rows)
@@ -343,12 +343,6 @@ def _refuse_settled(run: Run) -> None:
         raise ReservationReleased(f"run {run.name!r} was settled and its private rows are erased; start a new run")
 
 
-def _model(run: Run) -> Model:
-    if run.workspace.read_json("dp/model.json") != model_facts(run):
-        raise TamperedArtifact(f"run {run.name!r}: the model was not fitted for this contract; start a new run")
-    return run.method.restore(run.workspace.read_tensors("dp/model.safetensors"), run.contract, run.schema)
-
-
 def _measure(run: Run) -> tuple[tuple[Measurement, ...], PairDistances]:
     parsed, codes = parsed_and_codes(run, next(synthetic_frames(run)))
     return gate.measure(
@@ -357,7 +351,7 @@ def _measure(run: Run) -> tuple[tuple[Measurement, ...], PairDistances]:
         plan=run.plan,
         once=run.once,
         learners=train_learners(run.schema, parsed, codes),
-        label_model=_model(run).predict,
+        label_model=finished_model(run).predict,
         holdout=_rows(run, HOLDOUT),
         synthetic_codes=codes,
         distributions=distributions(run),

@@ -2,10 +2,10 @@
 
 from synth.contract.columns import BooleanColumn, CategoricalColumn, Column, IntegerColumn, NumberColumn
 from synth.contract.compute import Compute, Pod, Toleration
+from synth.contract.methods import IndependentOptions, Method, MixtureOptions
 from synth.contract.models import (
     AssetUpdate,
     Contract,
-    DpdsynOptions,
     Expectation,
     Policy,
     Privacy,
@@ -31,10 +31,12 @@ __all__ = [
     "Column",
     "Compute",
     "Contract",
-    "DpdsynOptions",
     "Expectation",
     "Fault",
+    "IndependentOptions",
     "IntegerColumn",
+    "Method",
+    "MixtureOptions",
     "NumberColumn",
     "Pod",
     "Policy",

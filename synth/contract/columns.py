@@ -6,7 +6,7 @@ from the data. A value outside of its column's domain is moved into it or become
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -28,9 +28,17 @@ class _Numeric(_Column):
     bins: Annotated[int, Field(ge=2, le=512)] | None = Field(
         None, description="Cells of the public grid; by default chosen from approximate_units."
     )
-    scale: Literal["auto", "linear", "log"] = Field(
-        "auto", description="Spacing of the grid; auto takes log where the range passes 1,000."
+    scale: Literal["auto", "linear", "log", "decimal"] = Field(
+        "auto",
+        description="Spacing of the grid; decimal has a cell for each number of two digits and each gap. auto takes "
+        "log where the range passes 1,000; with structure mixture, and no bins, decimal.",
     )
+
+    @model_validator(mode="after")
+    def _decimal_has_its_own_cells(self) -> Self:
+        if self.scale == "decimal" and self.bins is not None:
+            raise ValueError("scale: decimal has cells of its own; leave bins out, or choose linear or log")
+        return self
 
 
 class IntegerColumn(_Numeric):

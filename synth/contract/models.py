@@ -16,13 +16,13 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from synth.canonical import canonical_json
 from synth.contract.columns import Column, Frozen
 from synth.contract.compute import Compute
+from synth.contract.methods import Method
 from synth.contract.windows import WindowLength, WindowName, example_of, names_window
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")]
 Line = Annotated[str, Field(min_length=1, max_length=300)]
 Epsilon = Annotated[float, Field(gt=0, le=50)]
 Delta = Annotated[float, Field(gt=0, lt=0.01)]
-Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Dataset(Frozen):
@@ -176,77 +176,6 @@ class Task(Frozen):
 
     target: Annotated[str, Field(min_length=1)]
     kind: Literal["binary", "multiclass"]
-
-
-class Shares(Frozen):
-    """How the release's budget is split between its mechanisms, before composition is tightened."""
-
-    validation: Share = 0.03
-    marginals: Share = 0.30
-    label_model: Share = 0.62
-    calibration: Share = 0.05
-
-    @model_validator(mode="after")
-    def _sum(self) -> Shares:
-        total = self.validation + self.marginals + self.label_model + self.calibration
-        if abs(total - 1) > 1e-6:
-            raise ValueError(f"the shares add up to {total:g}, they must add up to 1")
-        return self
-
-
-class DpdsynOptions(Frozen):
-    """Options of certified DPDSyn."""
-
-    structure: Literal["independent"] = "independent"
-    labels: Literal["sampled", "argmax"] = Field(
-        "sampled", description="sampled from calibrated probabilities; argmax gives each row its likeliest label."
-    )
-    hidden_units: Annotated[int, Field(ge=0, le=1024)] = Field(
-        0, description="Width of the label model's hidden layer; 0 is softmax regression."
-    )
-    batch_size: Annotated[int, Field(ge=16, le=65536)] = Field(1024, description="Expected Poisson batch.")
-    steps: Annotated[int, Field(ge=1, le=100_000)] = 320
-    clipping_norm: Annotated[float, Field(gt=0)] = 1.0
-    learning_rate: Annotated[float, Field(gt=0)] = 0.05
-    checkpoint_every: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Steps after which training keeps its state; a worker that dies loses no more than these."
-    )
-    max_resumes: Annotated[int, Field(ge=1, le=20)] | None = Field(
-        None,
-        description="With checkpoint_every, how often training may be resumed, by default once; the plan counts the "
-        "lost steps of each from the start.",
-    )
-    shares: Shares = Shares()
-
-    @model_validator(mode="after")
-    def _whole_segments(self) -> DpdsynOptions:
-        if self.checkpoint_every is not None and self.steps % self.checkpoint_every:
-            raise ValueError(f"steps={self.steps} must be a multiple of checkpoint_every={self.checkpoint_every}")
-        if self.max_resumes is not None and self.checkpoint_every is None:
-            raise ValueError("max_resumes needs checkpoint_every: without checkpoints there is nothing to resume from")
-        return self
-
-    @property
-    def segments(self) -> int:
-        """How many segments training runs in; 0 for one piece."""
-        return self.steps // self.checkpoint_every if self.checkpoint_every else 0
-
-    @property
-    def resumes(self) -> int:
-        """How often training may be resumed; 0 for one piece."""
-        return (self.max_resumes or 1) if self.checkpoint_every else 0
-
-    @property
-    def lost_steps(self) -> int:
-        """How many steps may be lost and taken again."""
-        return self.resumes * self.checkpoint_every if self.checkpoint_every else 0
-
-
-class Method(Frozen):
-    """The synthesizer."""
-
-    name: Literal["dpdsyn"] = "dpdsyn"
-    options: DpdsynOptions = DpdsynOptions()
 
 
 class Quality(Frozen):

@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from synth.contract.columns import LATER_COLUMN_TYPES
+from synth.contract.methods import IndependentOptions
 from synth.contract.models import AssetUpdate, Contract, Policy, UnitColumn
 from synth.contract.row_expectations import ROW_EXPECTATIONS
 from synth.errors import ContractError, NotSupportedYet
@@ -28,7 +29,6 @@ _Between = Callable[[dict[str, Any], dict[str, Any]], Iterable["Fault"]]
 # Understood, planned, and refused by name until it works: path (with * for any key) -> values.
 _LATER: dict[str, tuple[str, ...]] = {
     "method.name": ("aim", "mst", "independent", "tdpdm", "dp_geng", "mixture", "auto"),
-    "method.options.structure": ("mixture",),
     "privacy.neighbouring": ("replace_one",),
     "source.format": ("idx", "npz", "images", "json"),
     "task.kind": ("regression", "none"),
@@ -252,7 +252,7 @@ def _annotated(annotation: Any, constraint: Any) -> Any:
 
 def _fault(prefix: str, detail: Any, instead: Mapping[str, str]) -> Fault:
     location = [str(part) for part in detail["loc"] if part != "[key]"]  # pydantic's mark of a fault in a key
-    if prefix == "schema" and len(location) > 1:
+    if (prefix == "schema" or (prefix, location[:1]) == ("method", ["options"])) and len(location) > 1:
         del location[1]  # the union's tag: an implementation detail of the parser
     path = ".".join(part for part in [prefix, *location] if part) or "document"
     given = detail.get("input")
@@ -311,9 +311,10 @@ def _between_sections(document: dict[str, Any], values: dict[str, Any]) -> Itera
             if known and column not in known:
                 yield Fault(f"{path}.kwargs", repr(column), "is not a column of the schema")
     method, approval = values.get("method"), values.get("approval")
-    if method is not None and privacy is not None and method.options.batch_size > privacy.approximate_units // 4:
+    batch = method.options.batch_size if method and isinstance(method.options, IndependentOptions) else 0
+    if privacy is not None and batch > privacy.approximate_units // 4:
         yield Fault(
-            "method.options.batch_size", str(method.options.batch_size),
+            "method.options.batch_size", str(batch),
             f"accepted: at most a quarter of approximate_units ({privacy.approximate_units // 4})",
         )  # fmt: skip
     if approval is not None and approval.mode == "human" and approval.max_epsilon is not None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy.typing as npt
 import pandas as pd
 
-from synth.contract import Contract
+from synth.contract import Contract, Method
 from synth.guard import Sealed, Spend
 from synth.plan import Demand, ReleasePlan
 from synth.progress import Progress
@@ -41,7 +41,11 @@ class Model(Protocol):
         ...
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Everything learnt, by name."""
+        """Everything learnt, by name; ``distributions``, one a column, among it."""
+        ...
+
+    def facts(self) -> Mapping[str, Any]:
+        """Plain values that the privacy statement tells of the fit."""
         ...
 
 
@@ -74,10 +78,12 @@ class Synthesizer(Protocol):
         ...
 
 
-def synthesizer(name: str) -> Synthesizer:
+def synthesizer(method: Method) -> Synthesizer:
     """The synthesizer that a contract names; its module is imported only now."""
-    if name == "dpdsyn":
-        from synth.methods.tabular.dpdsyn import Dpdsyn
+    if method.options.structure == "mixture":
+        from synth.methods.tabular.dpdsyn_mixture import DpdsynMixture
 
-        return Dpdsyn()
-    raise KeyError(f"No synthesizer is called {name!r}.")
+        return DpdsynMixture()
+    from synth.methods.tabular.dpdsyn import Dpdsyn
+
+    return Dpdsyn()

@@ -18,7 +18,7 @@ model's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ import pandas as pd
 import torch
 
 from synth import dpsgd
-from synth.contract import Contract, DpdsynOptions
+from synth.contract import Contract, IndependentOptions
 from synth.events import DiscreteGaussian, PoissonGaussian
 from synth.guard import Checkpoints, Sealed, Spend
 from synth.mechanisms import noisy_histogram, noisy_marginals
@@ -62,7 +62,7 @@ class Dpdsyn:
 
     def demands(self, contract: Contract, schema: Schema, train_units: float) -> Sequence[Demand]:
         """Marginals, label model and, where labels are sampled, calibration."""
-        options = contract.method.options
+        options = _options(contract)
         shares = options.shares
         columns, records = len(schema.columns), contract.privacy.max_records
         rate = min(1.0, options.batch_size / train_units)
@@ -113,7 +113,7 @@ class Dpdsyn:
         progress: Progress,
     ) -> DpdsynModel:
         """Steps 1 to 3."""
-        options = contract.method.options
+        options = _options(contract)
         sizes = [column.size for column in schema.columns]
 
         def measure(spend: Spend) -> Arrays:
@@ -151,7 +151,7 @@ class Dpdsyn:
         """The model from :meth:`DpdsynModel.arrays`."""
         weights = {name.removeprefix("w."): value for name, value in arrays.items() if name.startswith("w.")}
         model = DpdsynModel(
-            schema, contract.method.options, schema.split_by_column(np.asarray(arrays["distributions"])), weights
+            schema, _options(contract), schema.split_by_column(np.asarray(arrays["distributions"])), weights
         )
         model.temperature = float(arrays["temperature"])
         model.offsets = np.asarray(arrays["offsets"])
@@ -168,7 +168,7 @@ class DpdsynModel(Model):
     def __init__(
         self,
         schema: Schema,
-        options: DpdsynOptions,
+        options: IndependentOptions,
         distributions: Sequence[Probabilities],
         weights: Arrays,
     ) -> None:
@@ -223,8 +223,19 @@ class DpdsynModel(Model):
             **{f"w.{name}": np.asarray(value) for name, value in self._weights.items()},
         }
 
+    def facts(self) -> Mapping[str, Any]:
+        """What the statement says of the fit."""
+        return {"temperature": self.temperature}
+
     def _features(self, rows: int, generator: np.random.Generator) -> Codes:
         return np.column_stack([systematic_sample(d, rows, generator) for d in self.distributions])
+
+
+def _options(contract: Contract) -> IndependentOptions:
+    options = contract.method.options
+    if not isinstance(options, IndependentOptions):
+        raise TypeError(f"Expected structure 'independent', given {options.structure!r}.")
+    return options
 
 
 def _calibration_size(schema: Schema) -> int:
@@ -236,7 +247,7 @@ def _train(
     records: CodedRecords,
     schema: Schema,
     plan: ReleasePlan,
-    options: DpdsynOptions,
+    options: IndependentOptions,
     progress: Progress,
     checkpoints: Checkpoints | None,
 ) -> Arrays:

@@ -2,29 +2,75 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from synth.schema import Codes, Schema
+from synth.schema import Codes, ColumnDomain, Schema
 
 Probabilities = npt.NDArray[np.float64]
 
+_UNLIKELY = 2.5  # standard deviations from which a run of cells is not taken as even
+_SPIKE = 0.5  # by how many more the highest of its cells may stand out
+_SPIKE_WIDTH = 1e-3  # of a cell that is one real number, over the narrowest other
 
-def estimate_distributions(schema: Schema, noisy: Sequence[npt.NDArray[np.int64]]) -> tuple[list[Probabilities], float]:
+
+def estimate_distributions(
+    schema: Schema, noisy: Sequence[npt.NDArray[np.int64] | Probabilities]
+) -> tuple[list[Probabilities], float]:
     """A distribution over each column's codes, and the estimated number of rows.
 
-    Every column's counts add up to the same unknown number of rows, so its estimate is their mean. Null gets no mass
-    where the contract does not allow it.
+    Every column's counts add up to the same unknown number of rows, with as much noise as there are cells, so its
+    estimate is their mean, weighted by that. Null gets no mass where the contract does not allow it.
     """
-    rows = max(1.0, float(np.mean([counts.sum() for counts in noisy])))
+    cells = np.array([len(counts) for counts in noisy])
+    rows = max(1.0, float(np.average([counts.sum() for counts in noisy], weights=1 / cells)))
     distributions = []
     for column, counts in zip(schema.columns, noisy, strict=True):
         allowed = column.size if column.nullable else column.cells
         projected = project_to_simplex(counts[:allowed] / rows)
         distributions.append(np.pad(projected, (0, column.size - allowed)))
     return distributions, rows
+
+
+def smoothed(column: ColumnDomain, noisy: npt.NDArray[np.int64], sigma: float) -> Probabilities:
+    """Noisy counts of a numeric column's cells, evened out over runs of cells that the noise cannot tell apart.
+
+    A run, halved again and again, is taken as spread evenly over its width where its halves, its highest cell and all
+    of its cells together depart from that no more than the noise would. So spikes stay, and empty stretches are empty.
+    """
+    cells = noisy[: column.cells].astype(np.float64)
+    if not column.is_numeric:
+        return np.append(cells, noisy[column.cells :])
+    widths = np.asarray(column.upper) - np.asarray(column.lower) + (column.kind == "integer")
+    widths = np.maximum(widths, widths[widths > 0].min(initial=np.inf) * _SPIKE_WIDTH if (widths > 0).any() else 1.0)
+    result = cells.copy()
+    runs = [(0, len(cells))]
+    while runs:
+        low, high = runs.pop()
+        if high - low < 2:
+            continue
+        middle, total = (low + high) // 2, max(cells[low:high].sum(), 0.0)
+        share = widths[low:high] / widths[low:high].sum()
+        apart, variance = cells[low:high] - total * share, sigma**2 + total * share
+        half = middle - low
+        left = share[:half].sum()
+        spread = math.sqrt(
+            sigma**2 * (half * (1 - left) ** 2 + (high - middle) * left**2) + total * left * (1 - left) + 1e-9
+        )
+        sizes = np.abs(apart) / np.sqrt(variance)
+        count = high - low
+        if (
+            abs(apart[:half].sum()) < _UNLIKELY * spread
+            and sizes.max() < math.sqrt(2 * math.log(count)) + _SPIKE
+            and (sizes**2).sum() < count + _UNLIKELY * math.sqrt(2 * count)
+        ):
+            result[low:high] = total * share
+        else:
+            runs += [(low, middle), (middle, high)]
+    return np.append(result, noisy[column.cells :])
 
 
 def project_to_simplex(values: npt.ArrayLike) -> Probabilities:

@@ -1,0 +1,124 @@
+"""The synthesizers that a contract can name, and their options: all public facts, none of them tuned on the data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from synth.contract.columns import Frozen
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Labels = Literal["sampled", "argmax"]
+
+_LABELS: Any = Field(
+    "sampled", description="sampled from calibrated probabilities; argmax gives each row its likeliest label."
+)
+
+
+class _Shares(Frozen):
+    """How the release's budget is split between its mechanisms, before composition is tightened."""
+
+    validation: Share = 0.03
+
+    @model_validator(mode="after")
+    def _sum(self) -> Self:
+        total = sum(getattr(self, name) for name in type(self).model_fields)
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the shares add up to {total:g}, they must add up to 1")
+        return self
+
+
+class IndependentShares(_Shares):
+    """The budget's split where features are independent."""
+
+    marginals: Share = 0.30
+    label_model: Share = 0.62
+    calibration: Share = 0.05
+
+
+class IndependentOptions(Frozen):
+    """Options of certified DPDSyn whose features are drawn independently: the paper's own, up to noise."""
+
+    structure: Literal["independent"] = "independent"
+    labels: Labels = _LABELS
+    hidden_units: Annotated[int, Field(ge=0, le=1024)] = Field(
+        0, description="Width of the label model's hidden layer; 0 is softmax regression."
+    )
+    batch_size: Annotated[int, Field(ge=16, le=65536)] = Field(1024, description="Expected Poisson batch.")
+    steps: Annotated[int, Field(ge=1, le=100_000)] = 320
+    clipping_norm: Annotated[float, Field(gt=0)] = 1.0
+    learning_rate: Annotated[float, Field(gt=0)] = 0.05
+    checkpoint_every: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Steps after which training keeps its state; a worker that dies loses no more than these."
+    )
+    max_resumes: Annotated[int, Field(ge=1, le=20)] | None = Field(
+        None,
+        description="With checkpoint_every, how often training may be resumed, by default once; the plan counts the "
+        "lost steps of each from the start.",
+    )
+    shares: IndependentShares = IndependentShares()
+
+    @model_validator(mode="after")
+    def _whole_segments(self) -> Self:
+        if self.checkpoint_every is not None and self.steps % self.checkpoint_every:
+            raise ValueError(f"steps={self.steps} must be a multiple of checkpoint_every={self.checkpoint_every}")
+        if self.max_resumes is not None and self.checkpoint_every is None:
+            raise ValueError("max_resumes needs checkpoint_every: without checkpoints there is nothing to resume from")
+        return self
+
+    @property
+    def segments(self) -> int:
+        """How many segments training runs in; 0 for one piece."""
+        return self.steps // self.checkpoint_every if self.checkpoint_every else 0
+
+    @property
+    def resumes(self) -> int:
+        """How often training may be resumed; 0 for one piece."""
+        return (self.max_resumes or 1) if self.checkpoint_every else 0
+
+    @property
+    def lost_steps(self) -> int:
+        """How many steps may be lost and taken again."""
+        return self.resumes * self.checkpoint_every if self.checkpoint_every else 0
+
+
+class MixtureShares(_Shares):
+    """The budget's split where pairs of columns are measured."""
+
+    marginals: Share = 0.22
+    pairs: Share = 0.65
+    label_correction: Share = 0.10
+
+
+class MixtureOptions(Frozen):
+    """Options of certified DPDSyn whose features come from a mixture that is fitted to all noisy pairs."""
+
+    structure: Literal["mixture"]
+    labels: Labels = _LABELS
+    components: Annotated[int, Field(ge=2, le=2000)] = Field(
+        300, description="Product distributions in the mixture; memory and time grow with it, privacy does not."
+    )
+    shares: MixtureShares = MixtureShares()
+
+
+def _structure(options: Any) -> Any:
+    """Which options are meant: independent features, unless the structure says otherwise."""
+    return options.get("structure", "independent") if isinstance(options, dict) else getattr(options, "structure", None)
+
+
+DpdsynOptions = Annotated[
+    Annotated[IndependentOptions, Tag("independent")] | Annotated[MixtureOptions, Tag("mixture")],
+    Discriminator(
+        _structure,
+        custom_error_type="structure",
+        custom_error_message="accepted: fields of one structure, which is independent or mixture",
+    ),
+]
+
+
+class Method(Frozen):
+    """The synthesizer."""
+
+    name: Literal["dpdsyn"] = "dpdsyn"
+    options: DpdsynOptions = IndependentOptions()

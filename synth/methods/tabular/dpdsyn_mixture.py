@@ -1,0 +1,271 @@
+"""Certified DPDSyn with structure: features from a mixture fitted to all pairs, labels from a corrected regression.
+
+Where :mod:`synth.methods.tabular.dpdsyn` draws features independently, as DPDSyn does (arXiv 2604.15660, 2026), here
+dependence between them is kept, and the label model needs no DP-SGD:
+
+1. Measure every column's histogram on a fine public grid (discrete Gaussian noise); smooth it.
+2. Join codes into groups by those, and measure the two-way tables of all pairs of columns at once.
+3. Fit a mixture of product distributions to all of it, for free.
+4. Fit a softmax regression of the label to the mixture, for free, and correct it once by noisy sums on private rows.
+5. Draw rows from the mixture, label them by the regression, and give each group's code by the fine histogram.
+
+All noise is on integers, so nothing here rests on noise in floating point. Everything but steps 1, 2 and the sums of
+step 4 is post-processing. What a consumer can learn about the label is what pairs with the label say, and what the
+regression, which has no interactions, can hold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from synth.contract import Contract, MixtureOptions
+from synth.events import DiscreteGaussian
+from synth.guard import Sealed, Spend
+from synth.mechanisms import noisy_marginals, noisy_pairs, noisy_weighted_histograms
+from synth.methods.base import Arrays, Model, RunOnce
+from synth.methods.tabular import label_regression
+from synth.methods.tabular.groups import Groups, most_groups, smallest_share
+from synth.methods.tabular.label_regression import LabelRegression
+from synth.methods.tabular.marginals import Probabilities, estimate_distributions, smoothed, systematic_labels
+from synth.methods.tabular.mixture import Mixture, fit_mixture
+from synth.plan import Demand, ReleasePlan, integer_queries, nominal_rho
+from synth.progress import Progress
+from synth.records import TRAIN, CodedRecords
+from synth.schema import Codes, Schema
+
+_BLOCK = 65_536
+
+
+class DpdsynMixture:
+    """The synthesizer ``dpdsyn``, structure ``mixture``."""
+
+    name = "dpdsyn"
+
+    def demands(self, contract: Contract, schema: Schema, train_units: float) -> Sequence[Demand]:
+        """Histograms, pairs, and the sums that correct the label model."""
+        shares = _options(contract).shares
+        columns, records = len(schema.columns), contract.privacy.max_records
+        pairs = math.comb(columns, 2)
+        least = _smallest_share(contract, schema, train_units)
+        most = [most_groups(column, least) for column in schema.columns]
+        classes = schema[schema.target].cells
+        return [
+            Demand(
+                "marginals",
+                (TRAIN,),
+                shares.marginals,
+                integer_queries(DiscreteGaussian(1.0, records, columns)),
+                "a histogram of every column",
+                {"columns": columns, "cells": sum(column.size for column in schema.columns)},
+            ),
+            Demand(
+                "pairs",
+                (TRAIN,),
+                shares.pairs,
+                integer_queries(DiscreteGaussian(1.0, records, pairs)),
+                "the two-way table of every pair of columns, codes joined into groups",
+                {"pairs": pairs, "smallest_share": least, "cells": sum(a * b for a, b in combinations(most, 2))},
+            ),
+            Demand(
+                "label_correction",
+                (TRAIN,),
+                shares.label_correction,
+                integer_queries(DiscreteGaussian(1.0, label_regression.MOST * records, columns)),
+                "sums of the label model's residuals, for every group of every other column",
+                {"most": label_regression.MOST, "cells": (sum(most) + 1) * max(classes - 1, 1)},
+            ),
+        ]
+
+    def fit(
+        self,
+        records: Sealed[CodedRecords],
+        contract: Contract,
+        schema: Schema,
+        plan: ReleasePlan,
+        once: RunOnce,
+        progress: Progress,
+    ) -> DpdsynMixtureModel:
+        """Steps 1 to 4."""
+        options = _options(contract)
+
+        def measure(spend: Spend) -> Arrays:
+            opened = records.open(spend)
+            sizes = [column.size for column in schema.columns]
+            return {
+                "counts": np.concatenate(noisy_marginals(opened.codes, sizes, plan.counts("marginals"), opened.owners))
+            }
+
+        noisy = schema.split_by_column(once("marginals", measure)["counts"])
+        sigma = plan.counts("marginals").sigma
+        smooth = [smoothed(column, counts, sigma) for column, counts in zip(schema.columns, noisy, strict=True)]
+        distributions, rows = estimate_distributions(schema, smooth)
+        groups = Groups.from_marginals(schema, distributions, float(plan["pairs"].parameters["smallest_share"]))
+        grouped = records.then(lambda opened: CodedRecords(groups.of(opened.codes), opened.owners))
+
+        def measure_pairs(spend: Spend) -> Arrays:
+            opened = grouped.open(spend)
+            tables = noisy_pairs(opened.codes, groups.sizes, plan.counts("pairs"), opened.owners)
+            return {"counts": np.concatenate([table.ravel() for table in tables])}
+
+        tables = _tables(once("pairs", measure_pairs)["counts"], groups.sizes)
+        shares = groups.shares(distributions)
+        with _one_thread():
+            mixture = fit_mixture(
+                [table / rows for table in tables],
+                shares,
+                pair_noise=plan.counts("pairs").sigma / rows,
+                single_noise=sigma / rows,
+                components=options.components,
+                progress=progress,
+            )
+            regression = label_regression.fit(mixture, schema.target_index)
+
+        # A row without a label teaches nothing; leaving it out is decided by that row alone.
+        labelled = grouped.then(lambda opened: opened.where(_has_label(opened.codes[:, schema.target_index], schema)))
+        sizes = label_regression.summed_sizes(groups.sizes, schema.target_index)
+
+        def add_up(spend: Spend) -> Arrays:
+            opened = labelled.open(spend)
+            weights = regression.residual_weights(opened.codes, opened.codes[:, schema.target_index])
+            codes = label_regression.summed_codes(opened.codes, sizes, schema.target_index)
+            event = plan.counts("label_correction")
+            sums = noisy_weighted_histograms(codes, sizes, weights, label_regression.MOST, event, opened.owners)
+            return {"sums": sums}
+
+        sums = label_regression.without_disallowed(once("label_correction", add_up)["sums"], sizes)
+        ordered = [
+            size - column.nullable if column.is_numeric else 0
+            for size, column in zip(groups.sizes, schema.columns, strict=True)
+        ]
+        with _one_thread():
+            regression = label_regression.corrected(
+                regression, sums, plan.counts("label_correction").sigma, mixture, rows, ordered, shares
+            )
+        return DpdsynMixtureModel(schema, options, distributions, groups, mixture, regression)
+
+    def restore(self, arrays: Arrays, contract: Contract, schema: Schema) -> DpdsynMixtureModel:
+        """The model from :meth:`DpdsynMixtureModel.arrays`."""
+        groups = Groups(tuple(schema.split_by_column(np.asarray(arrays["groups"]))))
+        edges = np.cumsum(groups.sizes)[:-1]
+        tables = np.split(np.asarray(arrays["tables"], np.float64), edges, axis=1)
+        target = schema.target_index
+        counts = [size for i, size in enumerate(groups.sizes) if i != target]
+        starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
+        return DpdsynMixtureModel(
+            schema,
+            _options(contract),
+            schema.split_by_column(np.asarray(arrays["distributions"])),
+            groups,
+            Mixture(np.asarray(arrays["components"], np.float64), tuple(tables)),
+            LabelRegression(target, np.asarray(arrays["weights"]), starts, np.asarray(arrays["offsets"])),
+        )
+
+
+class DpdsynMixtureModel(Model):
+    """The finished model; everything in it was released by a charged mechanism or is public.
+
+    :param distributions: of every column over its codes.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        options: MixtureOptions,
+        distributions: Sequence[Probabilities],
+        groups: Groups,
+        mixture: Mixture,
+        regression: LabelRegression,
+    ) -> None:
+        self.schema = schema
+        self.distributions = list(distributions)
+        self.groups = groups
+        self.mixture = mixture
+        self.regression = regression
+        self._labels = options.labels
+
+    def probabilities(self, codes: Codes) -> Probabilities:
+        """Class probabilities of rows of codes, whose target column is ignored. (rows, classes)"""
+        return self.regression.probabilities(self.groups.of(codes))
+
+    def predict(self, codes: Codes) -> Codes:
+        """The likeliest label of each row."""
+        return self.probabilities(codes).argmax(axis=1).astype(np.int32)
+
+    def codes(self, rows: int, seed: int) -> Iterator[tuple[Codes, np.random.Generator]]:
+        """Blocks of synthetic codes, each with the generator that its decoding goes on with."""
+        for block, start in enumerate(range(0, rows, _BLOCK)):
+            generator = np.random.default_rng([seed, block])
+            groups = self.mixture.sample(min(_BLOCK, rows - start), generator)
+            probabilities = self.regression.probabilities(groups)
+            if self._labels == "argmax":
+                labels = probabilities.argmax(axis=1).astype(np.int32)
+            else:
+                labels = systematic_labels(probabilities, generator)
+            codes = self.groups.drawn(groups, self.distributions, generator)
+            codes[:, self.schema.target_index] = labels
+            yield codes, generator
+
+    def frames(self, rows: int, seed: int) -> Iterator[pd.DataFrame]:
+        """Released rows in chunks of native values."""
+        for codes, generator in self.codes(rows, seed):
+            yield self.schema.decode(codes, generator)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All that was learnt."""
+        return {
+            "distributions": np.concatenate(self.distributions),
+            "groups": np.concatenate(self.groups.of_codes),
+            "components": self.mixture.weights,
+            "tables": np.concatenate(self.mixture.tables, axis=1),
+            "weights": self.regression.weights,
+            "offsets": self.regression.offsets,
+        }
+
+    def facts(self) -> Mapping[str, Any]:
+        """What the statement says of the fit."""
+        return {"groups": dict(zip(self.schema.names, self.groups.sizes, strict=True))}
+
+
+def _options(contract: Contract) -> MixtureOptions:
+    options = contract.method.options
+    if not isinstance(options, MixtureOptions):
+        raise TypeError(f"Expected structure 'mixture', given {options.structure!r}.")
+    return options
+
+
+def _smallest_share(contract: Contract, schema: Schema, train_units: float) -> float:
+    """The share that a group of codes is to have, from public facts: what the noise of a table will about be."""
+    privacy, columns = contract.privacy, len(schema.columns)
+    rho = nominal_rho(privacy.epsilon, privacy.delta) * _options(contract).shares.pairs
+    event = DiscreteGaussian(1.0, privacy.max_records, math.comb(columns, 2)).scaled_to(rho)
+    return smallest_share(event.sigma, train_units * (1 + privacy.max_records) / 2)
+
+
+def _has_label(groups: Codes, schema: Schema) -> npt.NDArray[np.bool_]:
+    return np.asarray((groups >= 0) & (groups < schema[schema.target].cells))
+
+
+def _tables(counts: npt.NDArray[np.int64], sizes: Sequence[int]) -> list[npt.NDArray[np.float64]]:
+    shapes = list(combinations(sizes, 2))
+    parts = np.split(counts.astype(np.float64), np.cumsum([a * b for a, b in shapes])[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The matrices are small, and where cores are shared threads wait for each other longer than they work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
