@@ -91,7 +91,7 @@ def contract_document(folder: Path, **changes: Any) -> dict[str, Any]:
             },
         ],
         "task": {"target": "buys", "kind": "binary"},
-        "method": {"name": "dpdsyn", "options": {"batch_size": 256, "steps": 60}},
+        "method": {"name": "dpdsyn", "options": {"structure": "independent", "batch_size": 256, "steps": 60}},
         "rows": 1200,
         "quality": {"min_accuracy_gradient_boosting": 0.5},
         "approval": {"mode": "automatic"},

@@ -31,7 +31,7 @@ _DOCUMENT: dict[str, Any] = {
         "ill": {"type": "boolean"},
     },
     "task": {"target": "ill", "kind": "binary"},
-    "method": {"options": {"batch_size": 128, "steps": 30}},
+    "method": {"options": {"structure": "independent", "batch_size": 128, "steps": 30}},
     "rows": 1000,
     "approval": {"mode": "automatic"},
     "publish": {"uri": "bucket"},

@@ -29,7 +29,10 @@ from synth.unsafe import seed_of
 from tests.conftest import Deployment, people, run_all
 
 ROOT = Path(__file__).resolve().parents[1]
-METHOD = {"name": "dpdsyn", "options": {"batch_size": 256, "steps": 6, "hidden_units": 4}}
+METHOD = {
+    "name": "dpdsyn",
+    "options": {"structure": "independent", "batch_size": 256, "steps": 6, "hidden_units": 4},
+}
 Made = tuple[Run, dict[str, dict[str, Any]]]
 
 

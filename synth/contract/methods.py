@@ -40,7 +40,7 @@ class IndependentShares(_Shares):
 class IndependentOptions(Frozen):
     """Options of certified DPDSyn whose features are drawn independently: the paper's own, up to noise."""
 
-    structure: Literal["independent"] = "independent"
+    structure: Literal["independent"]
     labels: Labels = _LABELS
     hidden_units: Annotated[int, Field(ge=0, le=1024)] = Field(
         0, description="Width of the label model's hidden layer; 0 is softmax regression."
@@ -94,7 +94,7 @@ class MixtureShares(_Shares):
 class MixtureOptions(Frozen):
     """Options of certified DPDSyn whose features come from a mixture that is fitted to all noisy pairs."""
 
-    structure: Literal["mixture"]
+    structure: Literal["mixture"] = "mixture"
     labels: Labels = _LABELS
     components: Annotated[int, Field(ge=2, le=2000)] = Field(
         300, description="Product distributions in the mixture; memory and time grow with it, privacy does not."
@@ -103,8 +103,8 @@ class MixtureOptions(Frozen):
 
 
 def _structure(options: Any) -> Any:
-    """Which options are meant: independent features, unless the structure says otherwise."""
-    return options.get("structure", "independent") if isinstance(options, dict) else getattr(options, "structure", None)
+    """Which options are meant: a mixture, unless the structure says otherwise."""
+    return options.get("structure", "mixture") if isinstance(options, dict) else getattr(options, "structure", None)
 
 
 DpdsynOptions = Annotated[
@@ -121,4 +121,4 @@ class Method(Frozen):
     """The synthesizer."""
 
     name: Literal["dpdsyn"] = "dpdsyn"
-    options: DpdsynOptions = IndependentOptions()
+    options: DpdsynOptions = MixtureOptions()

@@ -60,7 +60,14 @@ _DOCUMENT: dict[str, Any] = {
     "task": {"target": "buys", "kind": "binary"},
     "method": {
         "name": "dpdsyn",
-        "options": {"batch_size": 64, "steps": 6, "checkpoint_every": 2, "max_resumes": 3, "labels": "argmax"},
+        "options": {
+            "structure": "independent",
+            "labels": "argmax",
+            "batch_size": 64,
+            "steps": 6,
+            "checkpoint_every": 2,
+            "max_resumes": 3,
+        },
     },
     "rows": 200,
     "approval": {"mode": "automatic"},

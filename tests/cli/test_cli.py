@@ -266,7 +266,7 @@ def test_a_ledger_that_cannot_be_reached_is_worth_another_try(
 
 
 def test_who_breaks_a_run_off_is_told_how_to_go_on_and_how_to_give_up(sluice: Sluice, tmp_path: Path) -> None:
-    slow = {"name": "dpdsyn", "options": {"batch_size": 64, "steps": 100_000}}
+    slow = {"name": "dpdsyn", "options": {"structure": "independent", "batch_size": 64, "steps": 100_000}}
     (tmp_path / "contract.yaml").write_text(yaml.safe_dump(contract_document(tmp_path, method=slow), sort_keys=False))
     assert sluice("budget", "register", tmp_path / "policy.yaml").exit_code == 0
     command = [sys.executable, "-m", "synth.cli", "run", str(tmp_path / "contract.yaml"), "--run-id", "long"]

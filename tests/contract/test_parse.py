@@ -142,7 +142,6 @@ def test_options_that_could_look_beyond_the_row_are_refused(option: str) -> None
     "changes",
     [
         {"method.name": "aim"},
-        {"method.options.structure": "mixture"},
         {"privacy.neighbouring": "replace_one"},
         {"source.format": "json"},
         {"task.kind": "regression"},

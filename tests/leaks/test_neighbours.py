@@ -23,7 +23,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.statistical, pytest.mark.timeout(900
 
 RUNS = 12
 PEOPLE = 500
-OPTIONS = {"method": {"name": "dpdsyn", "options": {"batch_size": 128, "steps": 10}}, "rows": 600, "quality": {}}
+OPTIONS = {
+    "method": {"name": "dpdsyn", "options": {"structure": "independent", "batch_size": 128, "steps": 10}},
+    "rows": 600,
+    "quality": {},
+}
 # Where hardly anybody is, an expectation is judged by noise alone and fails once in a hundred runs.
 NOBODY = {**OPTIONS, "expectations": []}
 ORDINARY = "77001,44,31000.5,south,true,yes\n"

@@ -40,7 +40,7 @@ CONTRACT: dict[str, Any] = {
     },
     "expectations": [{"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "amount"}, "tolerance": 0.2}],
     "task": {"target": "member", "kind": "binary"},
-    "method": {"options": {"batch_size": 128, "steps": 20}},
+    "method": {"options": {"structure": "independent", "batch_size": 128, "steps": 20}},
     "rows": 900,
     "approval": {"mode": "automatic"},
     "publish": {"uri": "bucket"},
@@ -59,7 +59,7 @@ POLICY: dict[str, Any] = {
     "approval": {"mode": "automatic"},
 }
 # Long enough in training to be killed there, and still a matter of seconds.
-SLOW = {"options": {"batch_size": 128, "steps": 4000}}
+SLOW = {"options": {"structure": "independent", "batch_size": 128, "steps": 4000}}
 
 SHORT_DELAYS = """
 from datetime import timedelta

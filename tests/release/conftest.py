@@ -55,7 +55,7 @@ schema:
 expectations:
   - {{type: expect_column_values_to_be_between, kwargs: {{column: age, min_value: 0, max_value: 100}}, tolerance: 0.01}}
 task: {{target: ill, kind: binary}}
-method: {{options: {{batch_size: 256, steps: 40}}}}
+method: {{options: {{structure: independent, batch_size: 256, steps: 40}}}}
 rows: 1500
 quality: {{min_accuracy_gradient_boosting: 0.5}}
 approval: {{mode: automatic}}
@@ -92,7 +92,7 @@ def contract() -> Contract:
 
 @pytest.fixture(scope="session")
 def made(contract: Contract) -> tuple[ReleaseFacts, tuple[pd.DataFrame, ...]]:
-    schema, method = Schema.from_contract(contract), synthesizer("dpdsyn")
+    schema, method = Schema.from_contract(contract), synthesizer(contract.method)
     validation = Demand("validation", (TRAIN, HOLDOUT), 0.03, integer_queries(DiscreteGaussian(1.0, 1, 2)), "counts")
     gate = [Demand("gate_outcomes", (HOLDOUT,), 1.0, integer_queries(DiscreteGaussian(1.0)), "right or wrong")]
     plan = make_plan(contract, [validation, *method.demands(contract, schema, 1600)], gate, 0.2)
