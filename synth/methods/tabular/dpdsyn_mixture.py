@@ -123,7 +123,7 @@ class DpdsynMixture:
                 [table / rows for table in tables],
                 shares,
                 pair_noise=plan.counts("pairs").sigma / rows,
-                single_noise=sigma / rows,
+                single_noise=[np.sqrt(count) * sigma / rows for count in groups.counts],
                 components=options.components,
                 progress=progress,
             )

@@ -48,6 +48,11 @@ class Groups:
         """Groups of each column."""
         return [int(groups.max()) + 1 for groups in self.of_codes]
 
+    @cached_property
+    def counts(self) -> list[npt.NDArray[np.int64]]:
+        """How many codes are in each group, one array a column."""
+        return [np.bincount(groups[groups >= 0]) for groups in self.of_codes]
+
     def of(self, codes: Codes) -> Codes:
         """Groups of rows of codes, shape (rows, columns)."""
         return np.column_stack([groups[codes[:, i]] for i, groups in enumerate(self.of_codes)])

@@ -84,7 +84,7 @@ def fit_mixture(
     singles: Sequence[Probabilities],
     *,
     pair_noise: float,
-    single_noise: float,
+    single_noise: Sequence[Probabilities],
     components: int,
     progress: Progress = silent,
 ) -> Mixture:
@@ -93,7 +93,7 @@ def fit_mixture(
     :param pairs: noisy shares, one table a pair of columns, in the order of ``itertools.combinations``.
     :param singles: shares of each column's codes, one array a column.
     :param pair_noise: standard deviation of the noise of one share in ``pairs``.
-    :param single_noise: of the noise of one share in ``singles``.
+    :param single_noise: of the noise of each share in ``singles``, one array a column.
 
     Cost: a few hundred steps of components x codes x codes multiplications, however many rows there are.
     """
@@ -105,7 +105,7 @@ def fit_mixture(
         target[slices[i], slices[j]] = torch.from_numpy(table.astype(np.float32))
         measured[slices[i], slices[j]] = 1.0
     single = torch.from_numpy(np.concatenate(singles).astype(np.float32))
-    trust = (pair_noise / single_noise) ** 2
+    trust = torch.from_numpy((pair_noise / np.concatenate(single_noise)).astype(np.float32) ** 2)
     penalty = _PENALTY * 2 * math.sqrt(len(single)) * pair_noise
     start = np.random.default_rng(_START_SEED).normal(0, _START_SPREAD, (components, len(single)))
     logits = torch.log(single.clamp_min(_LEAST_SHARE)) + torch.from_numpy(start.astype(np.float32))
@@ -117,7 +117,7 @@ def fit_mixture(
         shares = torch.softmax(weights, dim=0)[:, None]
         joint, mean = (tables * shares).T @ tables, (tables * shares).sum(dim=0)
         information = (shares * tables * (torch.log(tables + _TINY) - torch.log(mean + _TINY))).sum()
-        misfit = (measured * (joint - target) ** 2).sum() + trust * ((mean - single) ** 2).sum()
+        misfit = (measured * (joint - target) ** 2).sum() + (trust * (mean - single) ** 2).sum()
         optimizer.zero_grad()
         (misfit + penalty * information).backward()
         optimizer.step()
