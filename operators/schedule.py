@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _UNKNOWN_TO_CRONITER = {"@quarterly": "0 0 1 */3 *"}
 # About two years of a weekday that is joined with a day of the month, so that the two have met.
 _FIRES = 120
+_IN_TIME = timedelta(minutes=5)
 _FROM = datetime(2027, 6, 1, tzinfo=UTC)
 
 
@@ -27,14 +28,15 @@ def times(schedule: str) -> CronTriggerTimetable:
     """The times of a cron expression in Airflow's own time zone, from the next one on.
 
     Given the text alone, Airflow would start a new DAG at once for a time missed by less than a tenth of the interval,
-    and takes ``run_immediately=False`` for the same.
+    and takes ``run_immediately=False`` for the same. A few minutes have to count as in time: the DAG's file may be read
+    again between its first time and the moment at which the scheduler acts on it, and that run would be lost.
     """
     import pendulum
     from airflow.sdk import CronTriggerTimetable, conf
 
     zone = conf.get("core", "default_timezone")
     local = pendulum.tz.local_timezone() if zone == "system" else zone
-    return CronTriggerTimetable(schedule, timezone=local, run_immediately=timedelta(0))
+    return CronTriggerTimetable(schedule, timezone=local, run_immediately=_IN_TIME)
 
 
 def shortest_interval(schedule: str) -> timedelta | None:
