@@ -39,7 +39,7 @@ FED: dict[str, Any] = {"approval": {"mode": "automatic"}, "schedule": {"asset": 
 
 def timed() -> dict[str, Any]:
     """What a contract changes to start once during the tests; by then Airflow has had minutes to find it."""
-    at = datetime.now(UTC) + timedelta(seconds=330)
+    at = datetime.now(UTC) + timedelta(seconds=240)
     return {
         "approval": {"mode": "automatic"},
         "schedule": f"{at.minute} {at.hour} * * *",
