@@ -12,10 +12,12 @@ from synth.contract import Contract, Policy, resolve_uri
 from synth.errors import PolicyError
 from synth.events import DiscreteGaussian
 from synth.ledger import Ledger
+from synth.methods.base import synthesizer
 from synth.officer import policy_for
 from synth.plan import Mechanism, Pace, ReleasePlan
 from synth.records import HOLDOUT, TRAIN
 from synth.run import plan_release, window_to_release
+from synth.schema import Schema
 from synth.settings import Settings
 
 _WIDE = 130  # columns of a terminal that fits a sentence beside the numbers
@@ -28,7 +30,8 @@ def plan_document(contract: Contract) -> dict[str, Any]:
         try:
             ledger.policy_for_source(resolve_uri(contract.source.uri))
         except PolicyError as error:
-            return {**_plan(plan_release(contract, _UNREGISTERED_FRACTION)), "policy": None, "note": str(error)}
+            release = plan_release(contract, _UNREGISTERED_FRACTION)
+            return {**_plan(release), "policy": None, "note": str(error), "advice": advice(contract, release)}
         registered = policy_for(ledger, contract)
         policy, window = registered.policy, window_to_release(contract)
         pace, planned = None, None
@@ -59,7 +62,14 @@ def plan_document(contract: Contract) -> dict[str, Any]:
             "horizon": policy.horizon,
         },
         "note": "",
+        "advice": advice(contract, release),
     }
+
+
+def advice(contract: Contract, release: ReleasePlan) -> str:
+    """What the method says of so many units and such a budget."""
+    train_units = contract.privacy.approximate_units * (1 - release.holdout_fraction)
+    return synthesizer(contract.method).advice(contract, Schema.from_contract(contract), train_units)
 
 
 def show_plan(document: dict[str, Any]) -> None:
@@ -93,6 +103,8 @@ def show_plan(document: dict[str, Any]) -> None:
     console.print(claim)
     if document["note"]:
         console.print(f"[yellow]no policy[/] {document['note']}", highlight=False)
+    if document["advice"]:
+        console.print(f"[yellow]little data[/] {document['advice']}", highlight=False)
 
 
 def _plan(release: ReleasePlan) -> dict[str, Any]:

@@ -61,6 +61,10 @@ class Synthesizer(Protocol):
         """
         ...
 
+    def advice(self, contract: Contract, schema: Schema, train_units: float) -> str:
+        """What to expect, from public facts alone, where there are too few units for the budget; empty otherwise."""
+        ...
+
     def fit(
         self,
         records: Sealed[CodedRecords],

@@ -86,6 +86,14 @@ def test_a_plan_touches_no_data_and_says_what_is_left(sluice: Sluice, tmp_path: 
         assert mechanism["name"] in shown
 
 
+def test_the_plan_of_a_small_table_says_how_many_people_it_would_take(sluice: Sluice, tmp_path: Path) -> None:
+    contract = yaml.safe_load((tmp_path / "contract.yaml").read_text())
+    contract["privacy"] |= {"approximate_units": 500, "epsilon": 0.5}
+    (tmp_path / "contract.yaml").write_text(yaml.safe_dump({**contract, "method": {"options": {}}}))
+    assert "units, or at ε=" in json.loads(sluice("plan", tmp_path / "contract.yaml", "--json").stdout)["advice"]
+    assert "little data" in sluice("plan", tmp_path / "contract.yaml").stdout
+
+
 def test_a_run_ends_in_a_release_that_verifies_and_shows_in_the_budget(sluice: Sluice, tmp_path: Path) -> None:
     assert sluice("budget", "register", tmp_path / "policy.yaml").exit_code == 0
     result = sluice("run", tmp_path / "contract.yaml", "--json")

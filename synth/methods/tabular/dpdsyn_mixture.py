@@ -43,6 +43,7 @@ from synth.records import TRAIN, CodedRecords
 from synth.schema import Codes, Schema
 
 _BLOCK = 65_536
+_COARSE, _FINE = 0.15, 0.05  # shares of groups: above the first a release is warned of, the second is worth having
 
 
 class DpdsynMixture:
@@ -84,6 +85,23 @@ class DpdsynMixture:
                 {"most": label_regression.MOST, "cells": (sum(most) + 1) * max(classes - 1, 1)},
             ),
         ]
+
+    def advice(self, contract: Contract, schema: Schema, train_units: float) -> str:
+        """How many units, or which ε, pairs of columns would need to be seen in some detail."""
+        least = _smallest_share(contract, schema, train_units)
+        if least <= _COARSE:
+            return ""
+        units, epsilon = contract.privacy.approximate_units, contract.privacy.epsilon
+        step = 10 ** math.floor(math.log10(units)) / 10
+        enough = math.ceil(units * least / _FINE / step) * step
+        rho = nominal_rho(epsilon, contract.privacy.delta) * (least / _FINE) ** 2
+        root = math.sqrt(math.log(1 / contract.privacy.delta))
+        larger = math.ceil(10 * ((math.sqrt(rho) + root) ** 2 - root**2)) / 10
+        return (
+            f"With about {units:,} units at ε={epsilon:g}, groups below {least:.0%} of the rows drown in the noise of "
+            f"the pairs: expect little beyond single columns and the label. Groups of {_FINE:.0%} would stand out with "
+            f"about {enough:,.0f} units, or at ε={larger:g}, or with fewer columns."
+        )
 
     def fit(
         self,
