@@ -5,6 +5,7 @@ Models are fitted with real noise. Tolerances are more than twice the largest de
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
@@ -33,8 +34,12 @@ TWO_COLUMNS = {**MIXTURE, "schema": {"age": {"type": "integer", "min": 0, "max":
 
 
 def private_codes(schema: Schema, rows: int, seed: int = 0) -> Codes:
-    """Rows whose target follows the first column, and smoking the third tier."""
+    """Rows whose target follows the first column, and smoking the third tier; incomes are even over their range."""
     codes = test_dpdsyn.private_codes(schema, rows, seed)
+    if "income" in schema.names:
+        income, at = schema["income"], schema.names.index("income")
+        known = codes[:, at] != income.null_code
+        codes[known, at] = income.encode(np.random.default_rng(seed).uniform(0, 50_000, known.sum()))
     if {"smoker", "tier"} <= set(schema.names):
         follows = np.random.default_rng(seed).random(rows) < 0.9
         smoker, tier = schema.names.index("smoker"), schema.names.index("tier")
@@ -52,6 +57,14 @@ def fit(
     sealed = sealed_codes(codes, own_units(len(codes)) // records)
     model = DpdsynMixture().fit(sealed, chosen, schema, planned(changes), uncharged, silent)
     return model, chosen, schema, codes
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fewer_drawn_rows() -> Iterator[None]:
+    """A quarter of the rows that the label regression is fitted to, to save its seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(label_regression, "_ROWS", 5000)
+        yield
 
 
 @pytest.fixture(scope="module")
