@@ -6,7 +6,8 @@ states its own rate. Every check is also given broken mechanisms, which it must 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +44,26 @@ def normal_scale_p(sample: npt.NDArray[np.floating], sigma: float) -> float:
 def rate_p(successes: int, trials: int, rate: float) -> float:
     """Two-sided p-value that coins fall with this rate."""
     return float(stats.binomtest(successes, trials, rate).pvalue)
+
+
+def delta_at_least(
+    first: npt.NDArray[np.number], second: npt.NDArray[np.number], epsilon: float, thresholds: Sequence[float]
+) -> float:
+    """With confidence 1 − ALPHA a lower bound on δ at ε, from a statistic of releases of two neighbours.
+
+    The worst event "at least t" or "below t": P[event | one] − exp(ε) P[event | other] (Clopper and Pearson, 1934).
+    """
+    level = ALPHA / (2 * 2 * 2 * len(thresholds))  # two bounds, two events at each threshold, two directions
+    worst = -math.inf
+    for threshold in thresholds:
+        for ones, others in ((first, second), (second, first)):
+            for inside in (True, False):
+                hits = [int(((sample >= threshold) == inside).sum()) for sample in (ones, others)]
+                trials = [len(ones), len(others)]
+                low = stats.beta.ppf(level, hits[0], trials[0] - hits[0] + 1) if hits[0] else 0.0
+                high = stats.beta.isf(level, hits[1] + 1, trials[1] - hits[1]) if hits[1] < trials[1] else 1.0
+                worst = max(worst, float(low - math.exp(epsilon) * high))
+    return worst
 
 
 def discrete_gaussian_pmf(sigma: float) -> Callable[[int], float]:

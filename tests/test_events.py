@@ -69,6 +69,60 @@ def test_no_move_of_two_cells_costs_more_than_one_cell(sigma: float) -> None:
             assert excess((part, whole - part), whole, sigma) <= 1e-13
 
 
+def curve_of_two(move: tuple[int, int], sigma: float, epsilons: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """As :func:`deltas`, for two large moves: the noise of one cell decides how much the other's must be."""
+    a, b = move
+    reach = math.ceil(10 * sigma) + abs(a) + abs(b) + 2
+    noise = discrete_gaussian(sigma, reach)
+    tail = np.append(np.cumsum(noise[::-1])[::-1], 0.0)  # of b's noise, from each place on
+    values = np.arange(-reach, reach + 1)
+    moved = np.interp(values + a, values, noise, right=0.0)
+    result = []
+    for epsilon in epsilons:
+        least = np.floor((epsilon * sigma**2 - (a**2 + b**2) / 2 - a * values) / b + 1e-9).astype(int) + 1
+        with_it = tail[np.clip(least + reach, 0, len(noise))]
+        without = tail[np.clip(least + b + reach, 0, len(noise))]
+        result.append(noise @ with_it - math.exp(epsilon) * (moved @ without))
+    return np.array(result)
+
+
+def excess_of_two(move: tuple[int, int], whole: int, sigma: float) -> float:
+    """By how much the curve of two moves passes that of one, at most.
+
+    Both curves are convex, and between kinks a constant less a multiple of exp ε: where the difference is largest, the
+    curve of the one move has a kink.
+    """
+    last = math.ceil(10 * sigma)
+    grid = (2 * whole * np.arange(-(whole // 2), last) + whole**2) / (2 * sigma**2)
+    epsilons = np.append(0.0, grid[grid > 0])
+    noise = discrete_gaussian(sigma, last + whole + 2)
+    tail = np.append(np.cumsum(noise[::-1])[::-1], 0.0)
+    reach = len(noise) // 2
+    least = np.floor((epsilons * sigma**2 - whole**2 / 2) / whole + 1e-9).astype(int) + 1
+    one = tail[least + reach] - np.exp(epsilons) * tail[np.minimum(least + whole + reach, len(noise))]
+    return float((curve_of_two(move, sigma, epsilons) - one).max())
+
+
+def test_the_curve_of_two_large_moves_is_that_of_the_convolution() -> None:
+    epsilons = np.linspace(0, 6, 40)
+    for move in ((1, 2), (3, 3), (1, 6)):
+        np.testing.assert_allclose(curve_of_two(move, 2.5, epsilons), deltas(move, 2.5, epsilons), atol=1e-13)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1, 4])
+@pytest.mark.parametrize("whole", [64, 128])
+def test_nor_do_weights_that_a_row_spreads_over_cells(whole: int, scale: float) -> None:
+    """The label correction's rows move a column's sums by 64 in all, a unit of two rows by 128."""
+    for part in sorted({1, 2, 3, 7, whole // 4, whole // 3, whole // 2 - 1, whole // 2}):
+        assert excess_of_two((part, whole - part), whole, 64 * scale) <= 1e-12
+
+
+def test_weights_that_add_up_to_more_than_is_charged_are_caught() -> None:
+    """Even by one, in one cell of two."""
+    assert excess_of_two((1, 64), 64, 64.0) > 1e-7
+    assert excess_of_two((40, 40), 64, 64.0) < 1e-12 < excess_of_two((46, 46), 64, 64.0)
+
+
 @pytest.mark.parametrize("move", [(1, 1, 1), (2, 1, 1, 1), (1,) * 5, (3, 2)])
 def test_nor_does_a_move_of_several(move: tuple[int, ...]) -> None:
     for sigma in SIGMAS:

@@ -10,10 +10,20 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from synth import mechanisms
 from synth.events import DiscreteGaussian
-from synth.mechanisms import noisy_counts, noisy_histogram, noisy_integers, noisy_marginals, noisy_statistics
+from synth.mechanisms import (
+    noisy_counts,
+    noisy_histogram,
+    noisy_integers,
+    noisy_marginals,
+    noisy_pairs,
+    noisy_statistics,
+    noisy_weighted_histograms,
+)
 from tests.chance import ALPHA, discrete_gaussian_pmf, histogram_p
 
 Noise = Callable[[npt.ArrayLike, float], npt.NDArray[np.int64]]
@@ -122,6 +132,7 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 CODES = np.array([[0, 1], [2, 1], [2, 0]], np.int32)
+WEIGHTS = np.array([[4, 0], [-1, 3], [0, -2]])
 
 
 @pytest.mark.usefixtures("exact")
@@ -135,6 +146,22 @@ def test_what_is_counted() -> None:
 
 
 @pytest.mark.usefixtures("exact")
+def test_every_pair_of_columns_is_counted_in_order_and_a_row_without_a_code_in_no_table_of_that_column() -> None:
+    codes = np.array([[0, 1, 2], [1, -1, 2], [1, 0, -1], [-1, -1, 0]], np.int32)
+    first, second, third = noisy_pairs(codes, [2, 2, 3], DiscreteGaussian(1.0, 1, 3))
+    assert first.tolist() == [[0, 1], [1, 0]]
+    assert second.tolist() == [[0, 0, 1], [0, 0, 1]]
+    assert third.tolist() == [[0, 0, 0], [0, 0, 1]]
+
+
+@pytest.mark.usefixtures("exact")
+def test_weights_are_added_up_for_every_code_of_every_column() -> None:
+    weights = np.array([[5, 0], [-3, 2], [1, 1]])
+    sums = noisy_weighted_histograms(CODES, [3, 2], weights, 5, DiscreteGaussian(1.0, 5, 2))
+    assert sums.tolist() == [[5, 0], [0, 0], [-2, 3], [1, 1], [2, 2]]
+
+
+@pytest.mark.usefixtures("exact")
 def test_a_unit_moves_each_query_by_at_most_the_declared_sensitivity() -> None:
     codes = np.random.default_rng(3).integers(0, 5, (30, 3)).astype(np.int32)
     event = DiscreteGaussian(1.0, 1, 3)
@@ -145,8 +172,78 @@ def test_a_unit_moves_each_query_by_at_most_the_declared_sensitivity() -> None:
         assert all(m.sum() == m.max() == 1 for m in moved)
 
 
+Units = tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], int]
+
+
+@st.composite
+def units(draw: st.DrawFn) -> Units:
+    """Codes of three columns, the unit of each row, and the most rows that any unit has; some rows miss a code."""
+    k = draw(st.integers(1, 5))
+    rows = draw(st.lists(st.integers(1, k), min_size=1, max_size=8))
+    owners = np.repeat(np.arange(len(rows)), rows)
+    cell = st.integers(-1, 2) if draw(st.booleans()) else st.integers(0, 1)
+    codes = draw(st.lists(st.tuples(cell, cell, cell), min_size=len(owners), max_size=len(owners)))
+    return np.array(codes, np.int32), owners, k
+
+
+def without_unit(given: Units, unit: int) -> Units:
+    codes, owners, k = given
+    kept = owners != unit
+    return codes[kept], owners[kept] - (owners[kept] > unit), k
+
+
+def exact_pairs(given: Units) -> list[npt.NDArray[np.int64]]:
+    codes, owners, k = given
+    return noisy_pairs(codes, [3, 3, 3], DiscreteGaussian(1.0, k, 3), owners)
+
+
+@pytest.mark.usefixtures("exact")
+def test_a_unit_moves_each_two_way_table_by_at_most_its_rows() -> None:
+    """Any unit, with up to k rows; k in one cell is reached."""
+
+    @given(units(), st.data())
+    @settings(max_examples=200, deadline=None)
+    def check(given: Units, data: st.DataObject) -> None:
+        unit = data.draw(st.integers(0, int(given[1][-1])))
+        for with_unit, without in zip(exact_pairs(given), exact_pairs(without_unit(given, unit)), strict=True):
+            assert np.abs(with_unit - without).sum() <= given[2]
+
+    check()
+    alike = np.ones((4, 3), np.int32), np.zeros(4, np.int64), 4
+    assert [int(table.max()) for table in exact_pairs(alike)] == [4, 4, 4]
+
+
+@pytest.mark.usefixtures("exact")
+def test_a_unit_moves_the_weighted_histogram_of_each_column_by_at_most_its_rows_weights() -> None:
+    """Over all codes and all weights of a column together."""
+    most = 7
+
+    def sums(given: Units, weights: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        codes, owners, k = given
+        return noisy_weighted_histograms(
+            codes + 1, [4, 4, 4], weights, most, DiscreteGaussian(1.0, k * most, 3), owners
+        )
+
+    @given(units(), st.data())
+    @settings(max_examples=200, deadline=None)
+    def check(given: Units, data: st.DataObject) -> None:
+        row = st.tuples(st.integers(-3, 3), st.integers(-4, 4))
+        rows = len(given[1])
+        weights = np.array(data.draw(st.lists(row, min_size=rows, max_size=rows)))
+        unit = data.draw(st.integers(0, int(given[1][-1])))
+        moved = sums(given, weights) - sums(without_unit(given, unit), weights[given[1] != unit])
+        assert np.abs(moved).reshape(3, -1).sum(axis=1).max() <= given[2] * most
+
+    check()
+    alike = np.ones((4, 3), np.int32), np.zeros(4, np.int64), 4
+    assert np.abs(sums(alike, np.tile([-3, 4], (4, 1)))).reshape(3, -1).sum(axis=1).tolist() == [28, 28, 28]
+
+
 def test_an_empty_branch_is_counted_with_noise() -> None:
     nobody = np.zeros((0, 2), np.int32)
+    assert [table.shape for table in noisy_pairs(nobody, [3, 2], DiscreteGaussian(1.0))] == [(3, 2)]
+    no_weights = np.zeros((0, 3), int)
+    assert noisy_weighted_histograms(nobody, [3, 2], no_weights, 5, DiscreteGaussian(1.0, 5, 2)).shape == (5, 3)
     assert noisy_histogram(nobody[:, 0], 4, DiscreteGaussian(1.0)).shape == (4,)
     assert [len(c) for c in noisy_marginals(nobody, [3, 2], DiscreteGaussian(1.0, 1, 2))] == [3, 2]
     assert noisy_counts(np.zeros((0, 2), bool), DiscreteGaussian(1.0, 1, 2)).shape == (2,)
@@ -160,6 +257,10 @@ def test_an_empty_branch_is_counted_with_noise() -> None:
         lambda: noisy_marginals(CODES, [3, 2], DiscreteGaussian(1.0, 1, 3)),
         lambda: noisy_counts(np.zeros((3, 4), bool), DiscreteGaussian(1.0, 1, 3)),
         lambda: noisy_statistics([1], DiscreteGaussian(1.0, 5, 2)),
+        lambda: noisy_pairs(CODES, [3, 2], DiscreteGaussian(1.0, 1, 2)),
+        lambda: noisy_weighted_histograms(CODES, [3, 2], WEIGHTS, 4, DiscreteGaussian(1.0, 4, 1)),
+        lambda: noisy_weighted_histograms(CODES, [3, 2], WEIGHTS, 4, DiscreteGaussian(1.0, 6, 2)),
+        lambda: noisy_weighted_histograms(CODES, [3, 2], WEIGHTS, 4, DiscreteGaussian(1.0, 2, 2)),
     ],
 )
 def test_an_event_that_does_not_describe_the_release_is_refused(release: Callable[[], object]) -> None:
@@ -167,8 +268,38 @@ def test_an_event_that_does_not_describe_the_release_is_refused(release: Callabl
         release()
 
 
+def test_weights_above_what_the_event_charges_for_are_refused() -> None:
+    """One row is enough, whatever the signs."""
+    noisy_weighted_histograms(CODES, [3, 2], WEIGHTS, 4, DiscreteGaussian(1.0, 4, 2))
+    for row, weight in ((0, (5, 0)), (1, (3, -2)), (2, (-5, 0))):
+        weights = WEIGHTS.copy()
+        weights[row] = weight
+        with pytest.raises(ValueError, match="weights of at most 4 a row"):
+            noisy_weighted_histograms(CODES, [3, 2], weights, 4, DiscreteGaussian(1.0, 4, 2))
+
+
+@pytest.mark.parametrize(
+    "release",
+    [
+        lambda owners, k: noisy_pairs(CODES, [3, 2], DiscreteGaussian(1.0, k), owners),
+        lambda owners, k: noisy_weighted_histograms(CODES, [3, 2], WEIGHTS, 4, DiscreteGaussian(1.0, 4 * k, 2), owners),
+    ],
+    ids=["pairs", "weighted"],
+)
+def test_a_unit_with_more_rows_than_the_event_charges_for_is_refused(
+    release: Callable[[npt.NDArray[np.int64], int], object],
+) -> None:
+    """Weights of 4 do not make up for it: the bound is on rows."""
+    release(np.array([0, 0, 1]), 2)
+    for owners in ([0, 0, 1], [0, 1, 1]):
+        with pytest.raises(ValueError, match="at most 1 rows a unit"):
+            release(np.array(owners), 1)
+    with pytest.raises(ValueError, match="one owner a row"):
+        release(np.array([0, 1]), 3)
+
+
 @pytest.mark.statistical
-@pytest.mark.parametrize("release", ["histogram", "marginals", "counts", "statistics"])
+@pytest.mark.parametrize("release", ["histogram", "marginals", "counts", "statistics", "pairs", "weighted"])
 def test_each_release_adds_exactly_its_events_noise(release: str) -> None:
     """Chi-square against sigma 2.5; fails once in a million runs."""
     sigma, times = 2.5, 400
@@ -179,6 +310,12 @@ def test_each_release_adds_exactly_its_events_noise(release: str) -> None:
         "marginals": lambda: np.concatenate(noisy_marginals(nobody, [3] * 40, joint)),
         "counts": lambda: noisy_counts(np.zeros((0, 40), bool), joint),
         "statistics": lambda: noisy_statistics(np.zeros(10), DiscreteGaussian(sigma, 9, 10)),
+        "pairs": lambda: np.concatenate(
+            [table.ravel() for table in noisy_pairs(nobody[:, :5], [2] * 5, DiscreteGaussian(sigma, 1, 10))]
+        ),
+        "weighted": lambda: noisy_weighted_histograms(
+            nobody[:, :4], [5] * 4, np.zeros((0, 2), int), 64, DiscreteGaussian(sigma, 64, 4)
+        ).ravel(),
     }
     sample = Counter(int(value) for _ in range(times) for value in np.asarray(draws[release]()))
     assert histogram_p(sample, discrete_gaussian_pmf(sigma)) >= ALPHA

@@ -2,26 +2,24 @@
 
 In two neighbouring tables, one person alone holds a value. Shuffling each column keeps its values, so "the value occurs
 in the release" has probability one or zero: no (ε, δ) with δ < 1 holds. Both methods meet one test, which finds a lower
-bound on P[event | with the person] − exp(ε) P[event | without], with confidence (Clopper and Pearson, 1934).
+bound on P[event | with the person] − exp(ε) P[event | without], with confidence.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from scipy import stats
 
 from synth import accounting
 from synth.events import DiscreteGaussian
 from synth.mechanisms import noisy_marginals
 from synth.methods.tabular.marginals import estimate_distributions, systematic_sample
 from synth.schema import Codes, Schema
-from tests.chance import ALPHA
+from tests.chance import delta_at_least
 from tests.example_contract import contract
 
 SCHEMA = Schema.from_contract(
@@ -72,17 +70,7 @@ def occurrences(release: Release, codes: Codes) -> npt.NDArray[np.int64]:
 def excess(release: Release, epsilon: float) -> float:
     """With confidence 1 − ALPHA a lower bound on δ at ε: the worst event "the value occurs at least t times"."""
     with_person, without = (occurrences(release, table) for table in tables())
-    thresholds = range(1, 12)
-    level = ALPHA / (2 * 2 * len(thresholds))  # two bounds, each threshold, each direction
-    worst = -math.inf
-    for threshold in thresholds:
-        for first, second in ((with_person, without), (without, with_person)):
-            for inside in (True, False):
-                hits = [int(((sample >= threshold) == inside).sum()) for sample in (first, second)]
-                low = stats.beta.ppf(level / 2, hits[0], TRIALS - hits[0] + 1) if hits[0] else 0.0
-                high = stats.beta.isf(level / 2, hits[1] + 1, TRIALS - hits[1]) if hits[1] < TRIALS else 1.0
-                worst = max(worst, float(low - math.exp(epsilon) * high))
-    return worst
+    return delta_at_least(with_person, without, epsilon, range(1, 12))
 
 
 @pytest.mark.statistical

@@ -57,8 +57,9 @@ class DpdsynMixture:
         columns, records = len(schema.columns), contract.privacy.max_records
         pairs = math.comb(columns, 2)
         least = _smallest_share(contract, schema, train_units)
-        most = [most_groups(column, least) for column in schema.columns]
-        classes = schema[schema.target].cells
+        target = schema[schema.target]
+        most = [target.size if column is target else most_groups(column, least) for column in schema.columns]
+        summed = sum(label_regression.summed_sizes(most, schema.target_index))
         return [
             Demand(
                 "marginals",
@@ -82,7 +83,7 @@ class DpdsynMixture:
                 shares.label_correction,
                 integer_queries(DiscreteGaussian(1.0, label_regression.MOST * records, columns)),
                 "sums of the label model's residuals, for every group of every other column",
-                {"most": label_regression.MOST, "cells": (sum(most) + 1) * max(classes - 1, 1)},
+                {"most": label_regression.MOST, "cells": summed * (target.cells - 1)},
             ),
         ]
 
@@ -145,7 +146,7 @@ class DpdsynMixture:
                 components=options.components,
                 progress=progress,
             )
-            regression = label_regression.fit(mixture, schema.target_index)
+            regression = label_regression.fit(mixture, schema.target_index, schema[schema.target].cells)
 
         # A row without a label teaches nothing; leaving it out is decided by that row alone.
         labelled = grouped.then(lambda opened: opened.where(_has_label(opened.codes[:, schema.target_index], schema)))

@@ -90,8 +90,9 @@ def smallest_share(sigma: float, rows: float) -> float:
 
 
 def most_groups(column: ColumnDomain, least: float) -> int:
-    """How many groups a column can have at most: a full one takes ``least``, one cut short by a spike half of it."""
-    return min(column.size, int(2 / least) + 3)
+    """How many groups a column other than the target can have at most: each but the first and the last takes half of
+    ``least`` or more, and null is one more."""
+    return min(column.cells, int(2 / least) + 2) + column.nullable
 
 
 def _neighbours(cells: Probabilities, least: float) -> npt.NDArray[np.int64]:

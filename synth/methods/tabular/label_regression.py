@@ -99,13 +99,16 @@ def without_disallowed(sums: npt.NDArray[np.int64], sizes: Sequence[int]) -> npt
     return sums[np.concatenate(kept)]
 
 
-def fit(mixture: Mixture, target: int) -> LabelRegression:
-    """Step 1. Cost: some dozen passes over 20,000 drawn rows."""
+def fit(mixture: Mixture, target: int, classes: int) -> LabelRegression:
+    """Step 1. Cost: some dozen passes over 20,000 drawn rows.
+
+    :param classes: the first so many groups of the target; a row teaches as much as it is likely to have one of them,
+        not null.
+    """
     counts = [table.shape[1] for i, table in enumerate(mixture.tables) if i != target]
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     rows = drawn_rows(mixture)
-    wanted = torch.from_numpy(mixture.conditional(target, rows).astype(np.float32))
-    classes = wanted.shape[1]
+    wanted = torch.from_numpy(mixture.conditional(target, rows)[:, :classes].astype(np.float32))
     model = LabelRegression(target, np.zeros((int(starts[-1]) + 1, classes)), starts[:-1], np.zeros(classes))
     places = torch.from_numpy(model.places(rows))
     weights = torch.zeros(len(model.weights), classes, requires_grad=True)
@@ -140,13 +143,13 @@ def corrected(
 
     :param noisy: noisy sums of residual weights, shape (rows of ``weights``, classes - 1).
     :param sigma: their noise scale.
-    :param rows: about how many private rows there are; a released number.
+    :param rows: about how many private rows there are, labelled or not; a released number.
     :param ordered: for each column how many of its groups, from the first on, are in order.
     :param shares: of each column's groups, one array a column, the target's among them.
     """
     drawn = drawn_rows(mixture)
     probabilities = model.probabilities(drawn)
-    scale = rows / len(drawn)
+    scale = _labelled(model, mixture, drawn) * rows / len(drawn)
     expected, places = _expected_weights(probabilities) * scale, model.places(drawn)
     size, unit = len(model.weights), MOST / (_BOUND * _sides(model.classes))
     features = np.zeros((len(drawn), size), np.float32)
@@ -162,6 +165,13 @@ def corrected(
         weights[:, label] += prior @ curvature @ np.linalg.solve(spread, difference[:, label])
     found = replace(model, weights=weights)
     return replace(found, offsets=_offsets(found.logits(drawn), shares[model.target][: model.classes]))
+
+
+def _labelled(model: LabelRegression, mixture: Mixture, drawn: Codes) -> Probabilities:
+    """How likely each drawn row has a label, not null. Shape (rows, 1)."""
+    if mixture.tables[model.target].shape[1] == model.classes:
+        return np.ones((len(drawn), 1))
+    return np.asarray(mixture.conditional(model.target, drawn)[:, : model.classes].sum(axis=1, keepdims=True))
 
 
 def _residual_weights(probabilities: Probabilities, labels: Codes) -> npt.NDArray[np.int64]:
