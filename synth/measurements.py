@@ -36,6 +36,7 @@ RANGE, CATEGORY, OTHERS, NULL = "range", "category", "others", "null"  # what a 
 NO_CELL = -1
 
 _Mask = npt.NDArray[np.bool_]
+_Ends = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Measurements:
     :param frame: as ``pandas.read_parquet`` reads the file.
 
     Each *where* is a condition on one column, or on two if the release measured pairs: a mapping from column to a
-    category, a truth value, a pair of numbers (both ends belong to it), one number, or None for null.
+    category, a truth value, one number, None for null, or a range (low, high) of which the upper end is no part.
     """
 
     def __init__(self, frame: pd.DataFrame) -> None:
@@ -187,10 +188,8 @@ def _chosen(part: pd.DataFrame, side: str, wanted: Any, name: str, marginal: pd.
             raise ValueError(f"Rows with null in {name!r} are left out of pairs; ask for this column alone.")
         return cells, cells
     if marginal["kind"].eq(RANGE).any():
-        low, high = wanted if isinstance(wanted, tuple | list) else (wanted, wanted)
         lower, upper = part[f"lower{side}"].to_numpy(np.float64), part[f"upper{side}"].to_numpy(np.float64)
-        cells = kind == RANGE
-        return cells & (lower >= low) & (upper <= high), cells & (lower <= high) & (upper >= low)
+        return _in_range(lower, upper, wanted)
     text = str(wanted).lower() if isinstance(wanted, bool | np.bool_) else str(wanted)
     known = marginal[marginal["label"].astype(object) == text]
     if known.empty:
@@ -198,6 +197,18 @@ def _chosen(part: pd.DataFrame, side: str, wanted: Any, name: str, marginal: pd.
     number = "cell" if part is marginal else "group"
     cells = part[f"cell{side}"].to_numpy() == known[number].iloc[0]
     return cells & (kind == CATEGORY), cells
+
+
+def _in_range(lower: _Ends, upper: _Ends, wanted: Any) -> tuple[_Mask, _Mask]:
+    """Cells of numbers inside a range, and those that it meets; both false where an end is NaN."""
+    open_above = (upper > lower) & np.isin(upper, lower)  # where the next cell starts, a value is in that one
+    if not isinstance(wanted, tuple | list):
+        reaches = (upper > wanted) | ((upper == wanted) & ~open_above)
+        return (lower == wanted) & (upper == wanted), (lower <= wanted) & reaches
+    low, high = wanted
+    below = (upper < high) | ((upper == high) & open_above)
+    above = (upper > low) | ((upper == low) & ~open_above)
+    return (lower >= low) & below, (lower < high) & above
 
 
 def _factor(confidence: float) -> float:

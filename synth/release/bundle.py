@@ -42,10 +42,11 @@ def build_bundle(folder: Path, facts: ReleaseFacts, frames: Iterator[pd.DataFram
     }
     folder.mkdir(parents=True, exist_ok=True)
     seed = facts.unsafe_seed
-    rows = write_parts(folder / "data", iter(frames), facts.schema, None if seed is None else notice(seed))
+    stamped = None if seed is None else notice(seed)
+    rows = write_parts(folder / "data", iter(frames), facts.schema, stamped)
     if rows != facts.rows:
         raise ValueError(f"Expected rows={facts.rows} of the release, given {rows}.")
-    write_measurements(folder / MEASUREMENTS, facts)
+    write_measurements(folder / MEASUREMENTS, facts, stamped)
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
     return artifact_digest(list_files(folder))

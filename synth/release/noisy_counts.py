@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from synth.measurements import CATEGORY, MARGINALS, NO_CELL, NULL, OTHERS, PAIRS, RANGE
 from synth.release.facts import ReleaseFacts
-from synth.release.stamp import PARQUET_KEY, notice
+from synth.release.stamp import PARQUET_KEY
 from synth.schema import ColumnDomain, Schema
 
 _KINDS = (RANGE, CATEGORY, OTHERS, NULL)
@@ -43,11 +43,14 @@ LAYOUT = pa.schema(
 _BATCH = 131_072  # cells of a row group
 
 
-def write_measurements(path: Path, facts: ReleaseFacts) -> None:
-    """Write the file. Memory: some row groups beyond the counts."""
+def write_measurements(path: Path, facts: ReleaseFacts, notice: str | None = None) -> None:
+    """Write the file. Memory: some row groups beyond the counts.
+
+    :param notice: what the file's metadata have to say.
+    """
     layout = LAYOUT
-    if facts.unsafe_seed is not None:
-        layout = layout.with_metadata({PARQUET_KEY: notice(facts.unsafe_seed).encode()})
+    if notice is not None:
+        layout = layout.with_metadata({PARQUET_KEY: notice.encode()})
     plain = "count"  # noise has no repetitions to look up
     others = [name for name in layout.names if name != plain]
     encoding = {plain: "DELTA_BINARY_PACKED"}
