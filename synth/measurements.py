@@ -171,7 +171,8 @@ class Measurements:
         else:
             raise ValueError(f"Expected a condition on one column or on two, given {len(where)}.")
         counts, scale = part["count"].to_numpy(np.float64), float(part["noise_scale"].iloc[0])
-        return _Sum(counts[least].sum(), int(least.sum()), scale), _Sum(counts[most].sum(), int(most.sum()), scale)
+        least_sum, most_sum = (_Sum(float(counts[cells].sum()), int(cells.sum()), scale) for cells in (least, most))
+        return least_sum, most_sum
 
     def _column(self, name: str) -> pd.DataFrame:
         if name not in self._columns:
