@@ -19,11 +19,12 @@ from synth import __version__, validation
 from synth.accounting import epsilon
 from synth.device import DEVICES, training_device
 from synth.errors import TamperedArtifact
-from synth.events import Event, event_from_document
+from synth.events import Event, PoissonGaussian, event_from_document
+from synth.measurements import PAIRS
 from synth.methods.base import Model
 from synth.quality.results import Judgement, Measurement, PairDistances
 from synth.records import HOLDOUT, TRAIN
-from synth.release.facts import BudgetFacts, ReleaseFacts
+from synth.release.facts import BudgetFacts, PairCounts, ReleaseFacts
 from synth.run import Run
 from synth.schema import Codes
 from synth.unsafe import seed_of
@@ -109,20 +110,28 @@ def release_facts(run: Run, measurements: tuple[Measurement, ...], pairs: PairDi
         distributions=dict(zip(schema.names, distributions(run), strict=True)),
         synthetic_counts=dict(zip(schema.names, synthetic, strict=True)),
         method_facts=finished_model(run).facts(),
+        pair_counts=_pair_counts(run),
     )
 
 
 def record_training_device(run: Run) -> None:
-    """Enter where an attempt at training is about to run. Attempts on one kind of device are one entry."""
+    """Enter where an attempt at training is about to draw noise. Attempts on one kind of device are one entry.
+
+    Only DP-SGD draws where it trains; for a method without it there is nothing to tell.
+    """
+    if not _trains_with_noise(run):
+        return
     device = training_device().type
     run.workspace.write_json(_TRAINING.format(device), {"device": device})
 
 
 def training_devices(run: Run) -> tuple[str, ...]:
-    """Every kind of device that an attempt at training ran on.
+    """Every kind of device that an attempt at training drew noise on; none for a method that draws none there.
 
-    :raises TamperedArtifact: if none is known, for then nothing true could be said of the noise.
+    :raises TamperedArtifact: if none is known of DP-SGD, for then nothing true could be said of its noise.
     """
+    if not _trains_with_noise(run):
+        return ()
     known = tuple(device for device in DEVICES if run.workspace.exists(_TRAINING.format(device)))
     if not known:
         raise TamperedArtifact(
@@ -130,6 +139,18 @@ def training_devices(run: Run) -> tuple[str, ...]:
             "settle the run and start a new one"
         )
     return tuple(run.workspace.read_json(_TRAINING.format(device))["device"] for device in known)
+
+
+def _trains_with_noise(run: Run) -> bool:
+    return any(isinstance(mechanism.event, PoissonGaussian) for mechanism in run.plan.mechanisms)
+
+
+def _pair_counts(run: Run) -> PairCounts | None:
+    if all(mechanism.name != PAIRS for mechanism in run.plan.mechanisms):
+        return None
+    groups = run.schema.split_by_column(run.workspace.read_tensors("dp/model.safetensors")["groups"])
+    counts = run.workspace.read_arrays("dp/pairs.npz")["counts"]
+    return PairCounts(dict(zip(run.schema.names, groups, strict=True)), counts, run.plan.counts(PAIRS).sigma)
 
 
 def _budget_facts(run: Run) -> BudgetFacts:

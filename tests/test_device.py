@@ -28,3 +28,11 @@ def test_a_retry_elsewhere_leaves_both_devices_on_record(
     assert training_devices(run) == tuple(sorted({here, "cuda"}))
     steps.train(run)
     assert training_devices(run) == tuple(sorted({here, "cuda"}))
+
+
+def test_a_method_that_draws_no_noise_where_it_trains_tells_no_device(deployment: Deployment) -> None:
+    mixture = {"name": "dpdsyn", "options": {"structure": "mixture", "components": 10}}
+    run = after_validation(deployment.run(method=mixture))
+    steps.train(run)
+    assert training_devices(run) == ()
+    assert not list((run.workspace.root / "public").glob("training-*"))

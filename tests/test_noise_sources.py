@@ -70,6 +70,12 @@ ALLOWED = {
     ("synth/schema.py", "numpy.random.Generator"): "a type: the generator that decodes a finished model's codes",
     ("synth/methods/tabular/dpdsyn.py", "numpy.random.Generator"): "a type, the same generator",
     ("synth/methods/tabular/marginals.py", "numpy.random.Generator"): "a type, the same generator",
+    ("synth/methods/tabular/dpdsyn_mixture.py", "numpy.random.default_rng"): "drawing from a finished model",
+    ("synth/methods/tabular/dpdsyn_mixture.py", "numpy.random.Generator"): "a type, the same generator",
+    ("synth/methods/tabular/groups.py", "numpy.random.Generator"): "a type, the same generator",
+    ("synth/methods/tabular/mixture.py", "numpy.random.Generator"): "a type, the same generator",
+    ("synth/methods/tabular/mixture.py", "numpy.random.default_rng"): "where a fit to released tables starts",
+    ("synth/methods/tabular/label_regression.py", "numpy.random.default_rng"): "rows drawn from a fitted mixture",
 }
 
 

@@ -164,7 +164,8 @@ def test_the_report_says_not_private_and_states_no_epsilon(bundle: Path) -> None
 
 def test_the_data_say_not_private(bundle: Path) -> None:
     (part,) = (bundle / "data").glob("*.parquet")
-    assert pq.read_schema(part).metadata[b"sluice"].startswith(b"NOT PRIVATE.")
+    for file in (part, bundle / "measurements.parquet"):
+        assert pq.read_schema(file).metadata[b"sluice"].startswith(b"NOT PRIVATE.")
 
 
 def test_the_manifest_says_not_private_and_nothing_publishes_or_verifies_it(bundle: Path, tmp_path: Path) -> None:

@@ -9,17 +9,19 @@ from typing import Any
 
 import pandas as pd
 
+from synth.measurements import MEASUREMENTS
 from synth.release.card import card
 from synth.release.data import write_parts
 from synth.release.facts import ReleaseFacts
 from synth.release.manifest import artifact_digest, list_files
+from synth.release.noisy_counts import write_measurements
 from synth.release.report import report_document, report_html
 from synth.release.stamp import notice
 from synth.release.statement import statement, statement_markdown
 
 
 def build_bundle(folder: Path, facts: ReleaseFacts, frames: Iterator[pd.DataFrame]) -> str:
-    """Write data, card, statement and report; returns the artifact digest over all of them.
+    """Write data, noisy counts, card, statement and report; returns the artifact digest over all of them.
 
     The same inputs give the same bytes under the same versions of libraries. What needs no rows comes first, so that
     a statement that would not be true is refused before anything is written.
@@ -40,9 +42,11 @@ def build_bundle(folder: Path, facts: ReleaseFacts, frames: Iterator[pd.DataFram
     }
     folder.mkdir(parents=True, exist_ok=True)
     seed = facts.unsafe_seed
-    rows = write_parts(folder / "data", iter(frames), facts.schema, None if seed is None else notice(seed))
+    stamped = None if seed is None else notice(seed)
+    rows = write_parts(folder / "data", iter(frames), facts.schema, stamped)
     if rows != facts.rows:
         raise ValueError(f"Expected rows={facts.rows} of the release, given {rows}.")
+    write_measurements(folder / MEASUREMENTS, facts, stamped)
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
     return artifact_digest(list_files(folder))

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from synth.contract import Contract
-from synth.release import wording
+from synth.release import method_words, wording
 from synth.release.facts import ReleaseFacts
 from synth.release.rendering import one_line, render
 from synth.release.stamp import stamp
@@ -39,9 +39,19 @@ def card(facts: ReleaseFacts) -> str:
         title=one_line(facts.contract.dataset.title),
         description=facts.contract.dataset.description.strip(),
         quality_text=wording.QUALITY,
+        example=_example(facts),
+        good_for=method_words.good_for(facts.contract),
+        not_good_for=method_words.not_good_for(facts.contract),
         year=facts.created_at[:4],
     )
     return f"---\n{matter}---\n\n{body}"
+
+
+def _example(facts: ReleaseFacts) -> str:
+    """A condition on the target, as Python writes it."""
+    target = facts.schema[facts.schema.target]
+    value = True if target.kind == "boolean" else target.categories[0]
+    return repr({target.name: value})
 
 
 def _front_matter(facts: ReleaseFacts) -> dict[str, Any]:

@@ -48,8 +48,8 @@ _MOST_NUMBERED = 30  # columns whose cells are large enough for a number
 _FITTING_CHARACTERS = 50  # under one small chart
 
 
-def marginal(name: str, labels: Sequence[str], released: Shares, noisy: Shares, spread: float) -> str:
-    """Released shares as bars, noisy shares as dots with whiskers of ``spread`` either way, over a column's codes."""
+def marginal(name: str, labels: Sequence[str], released: Shares, noisy: Shares, spread: Shares) -> str:
+    """Released shares as bars, noisy shares as dots with whiskers of ``spread`` either way, over a column's bars."""
     with rc_context({**_STYLE, "svg.hashsalt": name}):
         figure, axes = _figure(3.1, 1.55)
         figure.subplots_adjust(left=0.13, right=0.995, top=0.96, bottom=0.16)
@@ -71,8 +71,8 @@ def marginal(name: str, labels: Sequence[str], released: Shares, noisy: Shares, 
         axes.spines["left"].set_visible(False)
         axes.tick_params(length=0)
         _label_codes(axes, labels)
-        top = max(float(released.max(initial=0)), float(noisy.max(initial=0)) + spread)
-        bottom = min(0.0, float(noisy.min(initial=0)) - spread)
+        top = max(float(released.max(initial=0)), float((noisy + spread).max(initial=0)))
+        bottom = float((noisy - spread).min(initial=0))
         axes.set_ylim(bottom * 1.05, top * 1.08 or 1)
         axes.set_xlim(-0.7, len(labels) - 0.3)
         axes.yaxis.set_major_locator(MaxNLocator(nbins=3, steps=[1, 2, 2.5, 5, 10]))

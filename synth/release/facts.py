@@ -43,17 +43,33 @@ class BudgetFacts:
 
 
 @dataclass(frozen=True)
+class PairCounts:
+    """Noisy two-way tables of all pairs of columns, where the method measures them.
+
+    :ivar groups: for each column which cell of its pairs each of its codes is in, by name; -1 for none.
+    :ivar counts: the tables' cells one after the other, in the order of ``itertools.combinations`` of the columns.
+    :ivar sigma: their discrete Gaussian noise scale.
+    """
+
+    groups: Mapping[str, npt.NDArray[np.int32]]
+    counts: npt.NDArray[np.int64]
+    sigma: float
+
+
+@dataclass(frozen=True)
 class ReleaseFacts:
     """One release.
 
     :ivar version: random id; says nothing about the data.
     :ivar created_at: ISO 8601, UTC.
-    :ivar training_devices: every kind of device that an attempt at training ran on; decides what is said of the noise.
+    :ivar training_devices: every kind of device that an attempt at training drew noise on; decides what is said of it.
+        None where the method draws none there.
     :ivar unsafe_seed: NOT PRIVATE if there is one: the release then carries that stamp instead of a claim.
     :ivar marginals: released noisy histogram of each column over its codes (null last), by column name.
     :ivar marginal_sigma: their discrete Gaussian noise scale.
     :ivar distributions: what the marginals were post-processed to, by column name; sums to one.
     :ivar synthetic_counts: codes of the released rows counted, by column name.
+    :ivar pair_counts: released noisy tables of pairs, if the method measures any.
     :ivar units_estimate: noisy count of units in the source, with its noise scale.
     """
 
@@ -76,4 +92,5 @@ class ReleaseFacts:
     distributions: Mapping[str, npt.NDArray[np.float64]]
     synthetic_counts: Mapping[str, npt.NDArray[np.int64]]
     method_facts: Mapping[str, Any]
+    pair_counts: PairCounts | None = None
     unsafe_seed: int | None = None

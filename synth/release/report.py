@@ -14,7 +14,7 @@ import numpy.typing as npt
 from synth import accounting
 from synth.accounting import RenyiFilter
 from synth.records import HOLDOUT, TRAIN
-from synth.release import charts, wording
+from synth.release import charts, method_words, wording
 from synth.release.claim import composed, filter_share
 from synth.release.facts import ReleaseFacts
 from synth.release.rendering import render
@@ -24,6 +24,8 @@ from synth.schema import ColumnDomain
 REPORT_VERSION = 1
 _MOST_CATEGORIES = 24
 _Z95 = 1.96
+_MOST_BARS = 60
+_SPIKE = 0.05  # share of the noisy histogram from which a cell of one number is a bar by itself
 
 
 def report_document(facts: ReleaseFacts) -> dict[str, Any]:
@@ -56,7 +58,9 @@ def _report(facts: ReleaseFacts) -> dict[str, Any]:
         "ledger": _ledger(facts),
         "marginals": {
             "text": "released_share is of the released rows. noisy_share is of the noisy histogram of the training "
-            "branch; its privacy noise has the standard deviation noise_scale. Null is listed where it is allowed.",
+            "branch; its privacy noise has the standard deviation noise_scale. Null is listed where it is allowed. Of "
+            f"more than {_MOST_BARS} cells of numbers neighbours are one bar: equally many, except that one number "
+            f"with {_SPIKE:.0%} of the noisy histogram or more is one bar. measurements.parquet has every cell.",
             "columns": [_marginal(column, facts) for column in facts.schema.columns],
         },
         "not_protected": wording.not_protected(facts.contract, facts.plan.window),
@@ -77,6 +81,7 @@ def report_html(facts: ReleaseFacts) -> str:
             charts.whisker(m.title, m.value, m.low, m.high, m.reference, m.threshold) for m in facts.measurements
         ],
         scale=charts.scale(),
+        pairs_note=method_words.pairs_in_the_report(facts.contract),
         heat_map=charts.heat_map(facts.pairs.columns, facts.pairs.values),
         marginals=[_picture(column) for column in document["marginals"]["columns"]],
     )
@@ -109,19 +114,39 @@ def _ledger(facts: ReleaseFacts) -> dict[str, float]:
 
 
 def _marginal(column: ColumnDomain, facts: ReleaseFacts) -> dict[str, Any]:
-    """Shares of a column's codes; null among them only where it may be released."""
+    """Shares of a column's codes, many of them in bars together; null among them only where it may be released."""
     codes = column.size if column.nullable else column.cells
     noisy = facts.marginals[column.name][:codes].astype(np.float64)
     total = max(1.0, float(noisy.sum()))
     released = facts.synthetic_counts[column.name][:codes] / max(1, int(facts.synthetic_counts[column.name].sum()))
+    starts = _bars(column, noisy / total) if column.is_numeric else np.arange(codes)
+    joined = np.diff(np.append(starts, codes))
     return {
         "name": column.name,
         "kind": column.kind,
-        "labels": [column.label(code) for code in range(codes)],
-        "released_share": _rounded(released),
-        "noisy_share": _rounded(noisy / total),
-        "noise_scale": round(facts.marginal_sigma / total, 6),
+        "cells": column.cells,
+        "labels": [_label(column, int(first), int(count)) for first, count in zip(starts, joined, strict=True)],
+        "released_share": _rounded(np.add.reduceat(released, starts)),
+        "noisy_share": _rounded(np.add.reduceat(noisy / total, starts)),
+        "noise_scale": _rounded(facts.marginal_sigma / total * np.sqrt(joined)),
     }
+
+
+def _bars(column: ColumnDomain, shares: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """The first code of each bar: public cells, joined where they are many, and released spikes by themselves."""
+    cells = column.cells
+    starts = {*range(0, cells, -(-cells // _MOST_BARS)), *range(cells, len(shares))}
+    if cells > _MOST_BARS:
+        one_number = np.asarray(column.lower) == np.asarray(column.upper)
+        for spike in np.flatnonzero(one_number & (shares[:cells] >= _SPIKE)):
+            starts |= {int(spike), int(spike) + 1}
+    return np.array(sorted(start for start in starts if start < len(shares)))
+
+
+def _label(column: ColumnDomain, first: int, count: int) -> str:
+    if count == 1:
+        return column.label(first)
+    return f"{column.lower[first]:g} to {column.upper[first + count - 1]:g}"
 
 
 def _rounded(shares: npt.NDArray[np.float64]) -> list[float]:
@@ -136,18 +161,19 @@ def _start(label: str) -> str:
 
 def _picture(column: dict[str, Any]) -> dict[str, str]:
     labels = column["labels"]
-    released, noisy = np.array(column["released_share"]), np.array(column["noisy_share"])
+    released, noisy, scale = (np.array(column[name]) for name in ("released_share", "noisy_share", "noise_scale"))
     note = column["kind"]
     if note in ("integer", "number"):
-        cells = len(labels) - ("null" in labels)
-        note = f"{cells} cells" + (" and null" if "null" in labels else "")
+        bars = len(labels) - ("null" in labels)
+        note = f"{column['cells']:,} cells" + (" and null" if "null" in labels else "")
+        note += f" in {bars} bars" if bars < column["cells"] else ""
     if column["kind"] == "categorical" and len(labels) > _MOST_CATEGORIES:
         largest = np.sort(np.argsort(-noisy, kind="stable")[:_MOST_CATEGORIES])
         note = f"{_MOST_CATEGORIES} largest of {len(labels)} categories"
-        labels, released, noisy = [labels[i] for i in largest], released[largest], noisy[largest]
+        labels, released, noisy, scale = [labels[i] for i in largest], released[largest], noisy[largest], scale[largest]
     if column["kind"] in ("integer", "number"):
         labels = [_start(label) for label in labels]
     if column["kind"] == "boolean":
         labels = ["false", "true", *labels[2:]]
-    svg = charts.marginal(column["name"], labels, released, noisy, _Z95 * column["noise_scale"])
+    svg = charts.marginal(column["name"], labels, released, noisy, _Z95 * scale)
     return {"name": column["name"], "note": note, "svg": svg}

@@ -11,11 +11,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from synth import accounting
-from synth.contract import UnitColumn
+from synth.contract import Contract, UnitColumn
 from synth.events import DiscreteGaussian, PoissonGaussian, event_document
 from synth.plan import Mechanism
 from synth.records import HOLDOUT, TRAIN
-from synth.release import wording
+from synth.release import method_words, wording
 from synth.release.claim import claim_problems, composed, epsilons
 from synth.release.data import column_document
 from synth.release.facts import ReleaseFacts
@@ -53,12 +53,12 @@ def statement(facts: ReleaseFacts) -> dict[str, Any]:
         "method": {
             "name": contract.method.name,
             "structure": contract.method.options.structure,
-            "description": wording.method(contract),
+            "description": method_words.method(contract),
             "facts": dict(facts.method_facts),
         },
-        "randomness": wording.randomness(facts.training_devices),
+        "randomness": method_words.randomness(contract, facts.training_devices),
         "sampling_seed": {"value": facts.sampling_seed, "text": wording.SAMPLING_SEED},
-        "post_processing": wording.post_processing(contract),
+        "post_processing": method_words.post_processing(contract),
         "validation": {
             "text": wording.VALIDATION,
             "verdicts": [judgement.document() for judgement in facts.judgements],
@@ -72,11 +72,12 @@ def statement(facts: ReleaseFacts) -> dict[str, Any]:
             "noise_scale": facts.units_estimate[1],
             "text": "Noisy count of the units that were kept, both branches; the exact number is not released.",
         },
+        "noisy_counts": method_words.noisy_counts(contract),
         "not_protected": wording.not_protected(contract, plan.window),
         "trust_model": wording.TRUST_MODEL,
         "audit": wording.AUDIT,
         "contact": contract.dataset.owner,
-        "software": {"code_version": facts.code_version, "written_with": _software()},
+        "software": {"code_version": facts.code_version, "written_with": _software(contract)},
         "registry": wording.REGISTRY,
     }
     document["claim"]["text"] = wording.claim(document, contract)
@@ -100,7 +101,7 @@ def _not_private(facts: ReleaseFacts, seed: int) -> dict[str, Any]:
         "release": _release(facts),
         "claim": {"not_private": True, "text": notice(seed)},
         "columns": [column_document(column, facts.contract) for column in facts.schema.columns],
-        "software": {"code_version": facts.code_version, "written_with": _software()},
+        "software": {"code_version": facts.code_version, "written_with": _software(facts.contract)},
     }
 
 
@@ -164,6 +165,7 @@ def _mechanism(mechanism: Mechanism, facts: ReleaseFacts) -> dict[str, Any]:
             "sigma": event.sigma,
             "sensitivity": event.sensitivity,
             "queries": event.compositions,
+            "added_to": method_words.what_is_counted(mechanism),
             "zero_concentrated_rho": event.rho,
         }
     elif isinstance(event, PoissonGaussian):
@@ -196,7 +198,7 @@ def _cumulative(facts: ReleaseFacts) -> dict[str, Any]:
 def _public(facts: ReleaseFacts) -> dict[str, Any]:
     contract = facts.contract
     return {
-        "text": wording.PUBLIC,
+        "text": wording.public(contract),
         "approximate_units": contract.privacy.approximate_units,
         "rows": contract.rows,
         "task": contract.task.model_dump(mode="json"),
@@ -214,5 +216,5 @@ def _version(distribution: str) -> str:
         return "unknown"
 
 
-def _software() -> dict[str, str]:
-    return {name: _version(name) for name in ("dp-accounting", "opendp", "opacus", "torch", "numpy")}
+def _software(contract: Contract) -> dict[str, str]:
+    return {name: _version(name) for name in method_words.software(contract)}

@@ -1,9 +1,9 @@
 """Verification of a published release by anyone who can read it.
 
-Files are compared with the manifest, rows with the statement's columns, the stated ε with what the stated mechanisms
-compose to, and the approval with the files it is about. It finds damage and a claim that its own numbers do not bear
-out. It cannot find a forger who rewrites statement, manifest and approval together: compare the manifest's
-digest with the one that the ledger recorded, or that was announced elsewhere.
+Files are compared with the manifest, rows and noisy counts with the statement's columns, the stated ε with what the
+stated mechanisms compose to, and the approval with the files it is about. It finds damage and a claim that its own
+numbers do not bear out. It cannot find a forger who rewrites statement, manifest and approval together: compare the
+manifest's digest with the one that the ledger recorded, or that was announced elsewhere.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from typing import Any
 
 import fsspec
 
+from synth.measurements import MEASUREMENTS
 from synth.release.bucket import open_place
 from synth.release.claim import claim_problems
 from synth.release.data import part_problems
 from synth.release.manifest import FORMAT_VERSION, MANIFEST, artifact_digest, manifest_digest, sha256_of
+from synth.release.noisy_counts import measurement_problems
 from synth.release.stamp import NOT_PRIVATE
 from synth.release.statement import STATEMENT_VERSION
 
@@ -159,3 +161,17 @@ class _Reader:
                 yield f"{name} {problem}"
         if rows != release["rows"]:
             yield f"the data hold {rows} rows, the statement says {release['rows']}"
+        if "noisy_counts" in statement:
+            yield from self._measurement_problems(statement, names)
+
+    def _measurement_problems(self, statement: dict[str, Any], names: list[str]) -> Iterator[str]:
+        if MEASUREMENTS not in names:
+            yield f"{_STATEMENT} names {MEASUREMENTS}, which is not among the files"
+            return
+        with self.file_system.open(f"{self.root}/{MEASUREMENTS}", "rb") as file:
+            try:
+                wrong = measurement_problems(file, statement)
+            except (OSError, *_MALFORMED) as error:
+                wrong = [f"cannot be read as Parquet ({type(error).__name__})"]
+        for problem in wrong:
+            yield f"{MEASUREMENTS} {problem}"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from synth.contract import Contract, UnitColumn
-from synth.device import noise_source
+from synth.release import method_words
 from synth.release.rendering import number, percent, rounded_up
 
 BRANCHES = (
@@ -16,7 +15,7 @@ BRANCHES = (
 )
 SAMPLING_SEED = (
     "Seeds the drawing of rows from the finished model. Drawn after training and independent of all noise, so "
-    "publishing it costs nothing. No seed or state of the noise and of the batches is kept anywhere."
+    "publishing it costs nothing. No seed or state of the noise or of any secret choice is kept anywhere."
 )
 _CUMULATIVE = (
     "The policy's total (policy_epsilon, policy_delta) holds for all releases {which} together, however later ones are "
@@ -29,10 +28,10 @@ LEDGER = (
     "The last entry of the policy's budget ledger when this statement was written. Whoever keeps the ledger can show "
     "that it still holds this entry; a copy restored from an older backup does not."
 )
-PUBLIC = (
+_PUBLIC = (
     "The following was taken as public, from the share contract, and costs nothing. The data owner vouches that none "
     "of it was read off the private table; where that is not so, the claim does not cover it. Nothing is tuned on "
-    "private rows: learning rate, clipping norm, batch size and number of steps are the contract's."
+    "private rows: "
 )
 VALIDATION = (
     "Each expectation is judged by a noisy count of violating units against its tolerance: violated, if the count is "
@@ -93,6 +92,11 @@ def cumulative(window: str) -> str:
     )
 
 
+def public(contract: Contract) -> str:
+    """What was taken as public, and on whose word."""
+    return _PUBLIC + method_words.not_tuned(contract)
+
+
 def unit(contract: Contract, window: str) -> str:
     """For whom the guarantee is."""
     if not isinstance(contract.privacy.unit, UnitColumn):
@@ -144,10 +148,7 @@ def contribution(contract: Contract) -> dict[str, Any]:
             "computed. "
         )
         if most > 1:
-            text += (
-                f"Counts are charged for a unit that moves them by {most} in all; the sum of the gradients of a unit's "
-                "rows is clipped as one; a count of units counts each once. "
-            )
+            text += method_words.contribution(contract)
         dropped = contract.privacy.null_ids == "drop"
         text += f"Rows without a unit id are {'dropped' if dropped else 'units of their own'}."
     else:
@@ -174,60 +175,6 @@ def split(contract: Contract, holdout_fraction: float) -> dict[str, Any]:
         f"policy's life and is not published; about {percent(holdout_fraction, 0)} of units are held out. Adding or "
         "removing a unit moves no other.",
     }
-
-
-def method(contract: Contract) -> str:
-    """The synthesizer in two sentences."""
-    drawn = "drawn from" if contract.method.options.labels == "sampled" else "set to the likeliest class of"
-    return (
-        "Every column's histogram is measured with noise and a classifier of the task's target is trained by DP-SGD. "
-        f"Released features are drawn from the noisy histograms, independently of each other; the label of each row "
-        f"is {drawn} the classifier's prediction. It follows DPDSyn (arXiv 2604.15660), but draws "
-        "columns from noisy histograms where that paper shuffles private values."
-    )
-
-
-def randomness(training_devices: Sequence[str]) -> list[dict[str, str]]:
-    """Where noise and secret choices come from, and what is not claimed about them.
-
-    :param training_devices: every kind of device that an attempt at training ran on.
-    """
-    sources = [noise_source(device) for device in training_devices]
-    where = [f", attempts on {device}" for device in training_devices] if len(sources) > 1 else [""]
-    return [
-        {
-            "used_for": "noise of histograms, counts and sums",
-            "source": "OpenDP's discrete Gaussian, sampled exactly in integer arithmetic from OpenSSL's cryptographic "
-            "generator, which the operating system's seeds in each process",
-            "caveat": "none known of the noise; what is counted may rest on scores in floating point, whose last bits "
-            "can depend on how many rows are scored at once.",
-        },
-        {
-            "used_for": "Poisson batches of DP-SGD and the records kept of a unit",
-            "source": "the operating system's cryptographic generator; sampling rates are rounded down to 2^-64",
-            "caveat": "none known",
-        },
-        *(
-            {"used_for": f"noise of DP-SGD{on}", "source": noise.source, "caveat": noise.caveat}
-            for noise, on in zip(sources, where, strict=True)
-        ),
-    ]
-
-
-def post_processing(contract: Contract) -> list[str]:
-    """What is done with outputs of charged mechanisms and public facts; none of it looks at private rows."""
-    sampled = contract.method.options.labels == "sampled"
-    calibration = ["Calibration of the classifier to the noisy histogram and to the released label share."]
-    labels = "Labels drawn from the calibrated probabilities." if sampled else "Labels set to the likeliest class."
-    return [
-        "Projection of noisy histograms to distributions; null gets no share where it is not allowed.",
-        "Features, scaling and the starting point of the classifier, from the released distributions.",
-        "Exponential averaging of the classifier's weights over the steps of DP-SGD.",
-        *(calibration if sampled else []),
-        "Sampling of features, independently, from the distributions. " + labels,
-        "Decoding of cells: uniform inside a cell, rounded to the declared decimals.",
-        "Verdicts on expectations; accuracies, distances and intervals; the gate's decision; all charts.",
-    ]
 
 
 def not_protected(contract: Contract, window: str) -> list[str]:

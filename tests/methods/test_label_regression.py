@@ -140,7 +140,7 @@ def known(classes: int) -> tuple[Mixture, LabelRegression, Codes]:
     mixture = truth(classes)
     right = label_regression.fit(mixture, TARGET, classes)
     generator = np.random.default_rng(1)
-    rows = mixture.sample(ROWS, generator)
+    rows = mixture.rows(ROWS, generator)
     rows[:, TARGET] = systematic_labels(right.probabilities(rows), generator)
     return mixture, right, rows
 
@@ -216,7 +216,7 @@ def test_rows_without_a_label_neither_teach_nor_correct() -> None:
     mixture = truth(3, extra=1)
     model = label_regression.fit(mixture, TARGET, 3)
     assert model.classes == 3
-    rows = mixture.sample(4 * ROWS, np.random.default_rng(1))
+    rows = mixture.rows(4 * ROWS, np.random.default_rng(1))
     labelled = rows[rows[:, TARGET] < 3]
     assert len(labelled) < 0.9 * len(rows)
     for group in range(4):

@@ -51,10 +51,17 @@ def dependence(made: Mixture) -> float:
     return float(np.mean(distances(pairs(made), [np.outer(a, b) for a, b in combinations(singles(made), 2)])))
 
 
+def alike(shares: list[Probabilities], noise: float) -> list[Probabilities]:
+    """The same noise on every share."""
+    return [np.full(len(share), noise) for share in shares]
+
+
 def fitted(truth: Mixture, noise: float, seed: int = 0) -> Mixture:
     generator = np.random.default_rng(seed)
     noisy = [table + generator.normal(0, noise, table.shape) for table in pairs(truth)]
-    return fit_mixture(noisy, singles(truth), pair_noise=noise, single_noise=noise, components=20)
+    return fit_mixture(
+        noisy, singles(truth), pair_noise=noise, single_noise=alike(singles(truth), noise), components=20
+    )
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -89,7 +96,7 @@ def test_a_fit_tells_of_every_step() -> None:
         pairs(truth),
         singles(truth),
         pair_noise=0.1,
-        single_noise=0.1,
+        single_noise=alike(singles(truth), 0.1),
         components=2,
         progress=lambda *step: told.append(step),
     )
@@ -98,10 +105,10 @@ def test_a_fit_tells_of_every_step() -> None:
 
 @pytest.mark.parametrize("level", [-1e6, 0.0, 1e6])
 def test_counts_that_noise_has_drowned_still_give_distributions(level: float) -> None:
+    one_sided = [np.array([1.0, 0, 0]), np.array([0.0, 1.0])]
     found = fit_mixture(
-        [np.full((3, 2), level)], [np.array([1.0, 0, 0]), np.array([0.0, 1.0])], pair_noise=1e5, single_noise=1e5,
-        components=5,
-    )  # fmt: skip
+        [np.full((3, 2), level)], one_sided, pair_noise=1e5, single_noise=alike(one_sided, 1e5), components=5
+    )
     for table in (found.weights[None], *found.tables):
         np.testing.assert_allclose(table.sum(axis=1), 1)
         assert (table >= 0).all()
@@ -111,7 +118,7 @@ def test_shares_of_drawn_rows_are_those_of_the_mixture() -> None:
     """One column to a row for each component; pairs to within 0.055, twice the most seen in forty mixtures."""
     for seed in range(10):
         truth = made((6, 4, 3, 2), 3, seed)
-        rows = truth.sample(4000, np.random.default_rng(seed))
+        rows = truth.rows(4000, np.random.default_rng(seed))
         assert rows.shape == (4000, 4)
         assert rows.dtype == np.int32
         for i, single in enumerate(singles(truth)):
@@ -126,7 +133,7 @@ def test_shares_of_drawn_rows_are_those_of_the_mixture() -> None:
 @pytest.mark.parametrize("rows", [0, 1, 2, 19])
 def test_any_number_of_rows_can_be_drawn(rows: int) -> None:
     truth = made((3, 1, 2), 3, 0)
-    drawn = truth.sample(rows, np.random.default_rng(0))
+    drawn = truth.rows(rows, np.random.default_rng(0))
     assert drawn.shape == (rows, 3)
     assert (drawn >= 0).all()
     assert (drawn < [3, 1, 2]).all()
@@ -136,7 +143,7 @@ def test_what_a_component_never_has_is_never_drawn() -> None:
     tables = np.array([[0.0, 0.5, 0.0, 0.5, 0.0], [1.0, 0, 0, 0, 0], [0, 0, 0, 0, 1.0]])
     truth = Mixture(np.array([0.6, 0.0, 0.4]), (tables, tables))
     for seed in range(20):
-        rows = truth.sample(777, np.random.default_rng(seed))
+        rows = truth.rows(777, np.random.default_rng(seed))
         assert set(map(tuple, rows.tolist())) <= {(1, 1), (1, 3), (3, 1), (3, 3), (4, 4)}
 
 

@@ -17,14 +17,14 @@ from synth import accounting
 from synth.accounting import RenyiFilter
 from synth.contract import Contract, parse_contract
 from synth.events import DiscreteGaussian
-from synth.methods.base import synthesizer
-from synth.plan import Demand, integer_queries, make_plan
+from synth.methods.base import Model, synthesizer
+from synth.plan import Demand, ReleasePlan, integer_queries, make_plan
 from synth.progress import silent
 from synth.quality.results import Judgement, Measurement, PairDistances
 from synth.records import HOLDOUT, TRAIN
 from synth.release.bundle import build_bundle
 from synth.release.claim import composed, filter_share
-from synth.release.facts import BudgetFacts, ReleaseFacts
+from synth.release.facts import BudgetFacts, PairCounts, ReleaseFacts
 from synth.release.manifest import build_manifest, with_approval
 from synth.release.publish import publish_bundle
 from synth.schema import Schema
@@ -91,7 +91,23 @@ def contract() -> Contract:
 
 
 @pytest.fixture(scope="session")
+def mixture_contract() -> Contract:
+    options = "{structure: mixture, components: 20}"
+    return parse_contract(CONTRACT.replace("{structure: independent, batch_size: 256, steps: 40}", options))
+
+
+@pytest.fixture(scope="session")
 def made(contract: Contract) -> tuple[ReleaseFacts, tuple[pd.DataFrame, ...]]:
+    return _made(contract, died="calibration")
+
+
+@pytest.fixture(scope="session")
+def made_mixture(mixture_contract: Contract) -> tuple[ReleaseFacts, tuple[pd.DataFrame, ...]]:
+    return _made(mixture_contract, died="label_correction")
+
+
+def _made(contract: Contract, died: str) -> tuple[ReleaseFacts, tuple[pd.DataFrame, ...]]:
+    """:param died: the mechanism of which a first attempt died."""
     schema, method = Schema.from_contract(contract), synthesizer(contract.method)
     validation = Demand("validation", (TRAIN, HOLDOUT), 0.03, integer_queries(DiscreteGaussian(1.0, 1, 2)), "counts")
     gate = [Demand("gate_outcomes", (HOLDOUT,), 1.0, integer_queries(DiscreteGaussian(1.0)), "right or wrong")]
@@ -108,7 +124,7 @@ def made(contract: Contract) -> tuple[ReleaseFacts, tuple[pd.DataFrame, ...]]:
     frames = tuple(model.frames(contract.rows, 7))
     released = np.concatenate([block for block, _ in model.codes(contract.rows, 7)])  # type: ignore[attr-defined]
     names, columns = schema.names, schema.columns
-    attempts = {mechanism.name: 1 for mechanism in plan.mechanisms} | {"calibration": 2}
+    attempts = {mechanism.name: 1 for mechanism in plan.mechanisms} | {died: 2}
     ran = composed([{**m.document(), "attempts": attempts[m.name]} for m in plan.mechanisms], "attempts")
     renyi_filter = RenyiFilter.for_budget(8.0, 1e-5)
     counts = np.split(outputs["marginals"]["counts"], np.cumsum([column.size for column in columns])[:-1])
@@ -121,7 +137,7 @@ def made(contract: Contract) -> tuple[ReleaseFacts, tuple[pd.DataFrame, ...]]:
         code_version="0.0.0",
         rows=contract.rows,
         sampling_seed=7,
-        training_devices=("cpu",),
+        training_devices=() if "pairs" in outputs else ("cpu",),
         budget=BudgetFacts(
             policy="patients",
             policy_epsilon=8.0,
@@ -143,13 +159,32 @@ def made(contract: Contract) -> tuple[ReleaseFacts, tuple[pd.DataFrame, ...]]:
         marginal_sigma=plan.counts("marginals").sigma,
         distributions=dict(zip(names, model.distributions, strict=True)),  # type: ignore[attr-defined]
         synthetic_counts={c.name: np.bincount(released[:, i], minlength=c.size) for i, c in enumerate(columns)},
-        method_facts={"temperature": 1.25},
+        method_facts=model.facts(),
+        pair_counts=_pair_counts(model, schema, outputs, plan),
     )
     return facts, frames
 
 
+def _pair_counts(model: Model, schema: Schema, outputs: Mapping[str, Any], plan: ReleasePlan) -> PairCounts | None:
+    if "pairs" not in outputs:
+        return None
+    groups = dict(zip(schema.names, schema.split_by_column(model.arrays()["groups"]), strict=True))
+    return PairCounts(groups, outputs["pairs"]["counts"], plan.counts("pairs").sigma)
+
+
 @pytest.fixture(scope="session")
 def release(made: tuple[ReleaseFacts, tuple[pd.DataFrame, ...]], tmp_path_factory: pytest.TempPathFactory) -> Release:
+    return _built(made, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def mixture_release(
+    made_mixture: tuple[ReleaseFacts, tuple[pd.DataFrame, ...]], tmp_path_factory: pytest.TempPathFactory
+) -> Release:
+    return _built(made_mixture, tmp_path_factory)
+
+
+def _built(made: tuple[ReleaseFacts, tuple[pd.DataFrame, ...]], tmp_path_factory: pytest.TempPathFactory) -> Release:
     facts, frames = made
     folder = tmp_path_factory.mktemp("release") / "bundle"
     artifact = build_bundle(folder, facts, iter(frames))
@@ -159,6 +194,12 @@ def release(made: tuple[ReleaseFacts, tuple[pd.DataFrame, ...]], tmp_path_factor
 @pytest.fixture(scope="session")
 def published_once(release: Release, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(release.publish(str(tmp_path_factory.mktemp("bucket"))).removeprefix("file://"))
+
+
+@pytest.fixture
+def published_mixture(mixture_release: Release, tmp_path: Path) -> Path:
+    """The same of the structure mixture."""
+    return Path(mixture_release.publish(str(tmp_path / "bucket")).removeprefix("file://"))
 
 
 @pytest.fixture

@@ -37,6 +37,15 @@ def test_on_a_screen_nothing_is_cut_off_or_hard_to_read(browser: Chromium, page:
     assert report.problems_on_a_screen(browser, page, width, scheme) == []
 
 
+@pytest.mark.parametrize("width", report.WIDTHS)
+def test_columns_of_many_cells_are_shown_whole_and_readable(
+    browser: Chromium, mixture_release: Release, width: int
+) -> None:
+    page = mixture_release.folder / "quality_report.html"
+    assert report.problems_on_a_screen(browser, page, width, "dark") == []
+    assert report.problems_on_paper(browser, page) == []
+
+
 def test_on_paper_nothing_is_cut_off_and_no_chart_or_row_is_split(browser: Chromium, page: Path) -> None:
     assert report.problems_on_paper(browser, page) == []
 

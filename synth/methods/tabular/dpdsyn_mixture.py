@@ -223,7 +223,7 @@ class DpdsynMixtureModel(Model):
         """Blocks of synthetic codes, each with the generator that its decoding goes on with."""
         for block, start in enumerate(range(0, rows, _BLOCK)):
             generator = np.random.default_rng([seed, block])
-            groups = self.mixture.sample(min(_BLOCK, rows - start), generator)
+            groups = self.mixture.rows(min(_BLOCK, rows - start), generator)
             probabilities = self.regression.probabilities(groups)
             if self._labels == "argmax":
                 labels = probabilities.argmax(axis=1).astype(np.int32)

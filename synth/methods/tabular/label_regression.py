@@ -127,7 +127,7 @@ def fit(mixture: Mixture, target: int, classes: int) -> LabelRegression:
 
 def drawn_rows(mixture: Mixture) -> Codes:
     """The rows on which expectations under the model are taken."""
-    return mixture.sample(_ROWS, np.random.default_rng(_SEED))
+    return mixture.rows(_ROWS, np.random.default_rng(_SEED))
 
 
 def corrected(

@@ -38,10 +38,10 @@ class Mixture:
     weights: Probabilities
     tables: tuple[Probabilities, ...]
 
-    def sample(self, rows: int, generator: np.random.Generator) -> Codes:
-        """Rows of codes, shape (rows, columns), with low variance: components and, inside each, codes stand evenly."""
+    def rows(self, count: int, generator: np.random.Generator) -> Codes:
+        """Drawn rows of codes, shape (count, columns), with low variance: components, and codes in each, stand evenly."""
         cumulative = np.cumsum(self.weights)
-        points = (np.arange(rows) + generator.random()) / max(rows, 1)
+        points = (np.arange(count) + generator.random()) / max(count, 1)
         component = np.minimum(
             np.searchsorted(cumulative / cumulative[-1], points, side="right"), len(self.weights) - 1
         )

@@ -1,0 +1,209 @@
+"""What a release says of its method: one set of words for each structure, each true of that one alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from synth.contract import Contract, IndependentOptions
+from synth.device import noise_source
+from synth.measurements import MARGINALS, MEASUREMENTS, PAIRS
+from synth.plan import Mechanism
+
+_INDEPENDENT = (
+    "Every column's histogram is measured with noise and a classifier of the task's target is trained by DP-SGD. "
+    "Released features are drawn from the noisy histograms, independently of each other; the label of each row is "
+    "{drawn} the classifier's prediction. It follows DPDSyn (arXiv 2604.15660), but draws columns from noisy "
+    "histograms where that paper shuffles private values."
+)
+_MIXTURE = (
+    "Every column's histogram is measured with noise on a fine public grid, and so are the two-way tables of all pairs "
+    "of columns, whose codes are joined into groups. A mixture of product distributions is fitted to these; released "
+    "features are drawn from it. The label of each row is {drawn} a softmax regression that is fitted to the mixture "
+    "and corrected once by noisy sums over private rows. Labelling drawn features by a model of the target follows "
+    "DPDSyn (arXiv 2604.15660); the mixture and the regression are this program's own design."
+)
+
+
+def independent(contract: Contract) -> bool:
+    """Whether features are drawn independently of each other."""
+    return isinstance(contract.method.options, IndependentOptions)
+
+
+def method(contract: Contract) -> str:
+    """The synthesizer in a few sentences."""
+    sampled = contract.method.options.labels == "sampled"
+    if independent(contract):
+        return _INDEPENDENT.format(drawn="drawn from" if sampled else "set to the likeliest class of")
+    return _MIXTURE.format(drawn="drawn from the probabilities of" if sampled else "set to the likeliest class of")
+
+
+def not_tuned(contract: Contract) -> str:
+    """What a practitioner would tune, and who set it."""
+    if independent(contract):
+        return "learning rate, clipping norm, batch size and number of steps are the contract's."
+    return (
+        "the number of components is the contract's; the sizes of groups, the penalty of the fit and the prior of the "
+        "correction follow from public facts and constants of the program."
+    )
+
+
+def what_is_counted(mechanism: Mechanism) -> str:
+    """What a mechanism's integers are, whose sensitivity the statement tells."""
+    if mechanism.name == "label_correction":
+        return (
+            "sums of whole-number weights, of which one row adds up to at most "
+            f"{mechanism.parameters['most']} in size to each column's"
+        )
+    if mechanism.name == "gate_pairs":
+        return f"sums of distances between counts, in {mechanism.parameters['resolution']}ths"
+    return "counts"
+
+
+def contribution(contract: Contract) -> str:
+    """How a unit of several rows is charged."""
+    most = contract.privacy.max_records
+    text = f"Counts are charged for a unit that moves them by {most} in all; "
+    if independent(contract):
+        text += "the sum of the gradients of a unit's rows is clipped as one; "
+    else:
+        text += f"sums of weights for one that moves them by {most} times what one row can; "
+    return text + "a count of units counts each once. "
+
+
+def randomness(contract: Contract, training_devices: Sequence[str]) -> list[dict[str, str]]:
+    """Where noise and secret choices come from, and what is not claimed about them.
+
+    :param training_devices: every kind of device that an attempt at training drew noise on.
+    """
+    sources = [noise_source(device) for device in training_devices]
+    where = [f", attempts on {device}" for device in training_devices] if len(sources) != 1 else [""]
+    system = "the operating system's cryptographic generator"
+    if independent(contract):
+        choices = ("Poisson batches of DP-SGD and the records kept of a unit", f"{system}; sampling rates are rounded "
+                   "down to 2^-64")  # fmt: skip
+    else:
+        choices = ("the records kept of a unit", system)
+    return [
+        {
+            "used_for": "noise of histograms, counts and sums",
+            "source": "OpenDP's discrete Gaussian, sampled exactly in integer arithmetic from OpenSSL's cryptographic "
+            "generator, which the operating system's seeds in each process",
+            "caveat": "none known of the noise; what is counted may rest on scores in floating point, whose last bits "
+            "can depend on how many rows are scored at once.",
+        },
+        {"used_for": choices[0], "source": choices[1], "caveat": "none known"},
+        *(
+            {"used_for": f"noise of DP-SGD{on}", "source": noise.source, "caveat": noise.caveat}
+            for noise, on in zip(sources, where, strict=True)
+        ),
+    ]
+
+
+def post_processing(contract: Contract) -> list[str]:
+    """What is done with outputs of charged mechanisms and public facts; none of it looks at private rows."""
+    sampled = contract.method.options.labels == "sampled"
+    return [
+        *(_independent_steps(sampled) if independent(contract) else _mixture_steps(sampled)),
+        "Decoding of cells: uniform inside a cell, rounded to the declared decimals.",
+        "Verdicts on expectations; accuracies, distances and intervals; the gate's decision; all charts.",
+    ]
+
+
+def _independent_steps(sampled: bool) -> list[str]:
+    calibration = "Calibration of the classifier to the noisy histogram and to the released label share."
+    labels = "Labels drawn from the calibrated probabilities." if sampled else "Labels set to the likeliest class."
+    return [
+        "Projection of noisy histograms to distributions; null gets no share where it is not allowed.",
+        "Features, scaling and the starting point of the classifier, from the released distributions.",
+        "Exponential averaging of the classifier's weights over the steps of DP-SGD.",
+        *([calibration] if sampled else []),
+        "Sampling of features, independently, from the distributions. " + labels,
+    ]
+
+
+def _mixture_steps(sampled: bool) -> list[str]:
+    labels = "Labels drawn from the regression's probabilities." if sampled else "Labels set to the likeliest class."
+    return [
+        "Smoothing of noisy histograms of numbers over cells that the noise cannot tell apart; projection to "
+        "distributions; null gets no share where it is not allowed.",
+        "Which codes are joined into groups in the tables of pairs, from the released distributions and public facts.",
+        "The fit of the mixture to the noisy histograms and tables.",
+        "The fit of the regression to rows drawn from the mixture; its one correction, from the noisy sums and what "
+        "the drawn rows would add up to; its offsets, from the released label share.",
+        "Sampling of groups from the mixture, and of a cell inside each group by its column's distribution. " + labels,
+    ]
+
+
+def good_for(contract: Contract) -> list[str]:
+    """What consumers can use the rows for, in Markdown."""
+    target = f"`{contract.task.target}`"
+    known = [
+        "Writing and testing code, queries and pipelines against data of the right shape.",
+        "One feature at a time: shares, histograms, quantiles, within the noise that the quality report shows. The "
+        f"share of {target} is the label model's and may differ more.",
+    ]
+    if not independent(contract):
+        known.append(
+            "Two columns at a time: two-way tables, correlations, group means, up to the noise of their tables, the "
+            "width of their groups and what mixture and label model could hold; the quality report has every distance."
+        )
+    return [*known, f"Learning to predict {target} from the other columns, within the accuracies below."]
+
+
+def not_good_for(contract: Contract) -> list[str]:
+    """What they must not be used for, in Markdown."""
+    target = f"`{contract.task.target}`"
+    if independent(contract):
+        relations = (
+            "**Relations between features.** The structure is independent: pairs of features are not kept, only each "
+            f"feature's relation to {target} as the label model learnt it. Correlations, regressions among features "
+            "and clusters are meaningless here."
+        )
+        small = "conditions on several features at once multiply shares that are not independent in reality."
+    else:
+        relations = (
+            "**Relations of three and more columns.** The structure is mixture: pairs of columns were measured and are "
+            "kept up to noise; three columns together are as pairs imply them, and no better. Interactions, rare "
+            f"combinations and fixed rules between columns are not kept, and {target} follows the others without "
+            "interactions."
+        )
+        small = (
+            "in pairs rare categories stand together, and neighbouring numbers too, so inside such a group nothing is "
+            "told by another column."
+        )
+    return [
+        relations,
+        "**Looking up rows.** A row that matches a real person does so by chance, and says nothing about them.",
+        f"**Small groups.** Cells with few people are mostly noise, and {small}",
+        "**Decisions about people.** A model trained here should be validated on real data, by whoever may see it, "
+        "before use.",
+    ]
+
+
+def pairs_in_the_report(contract: Contract) -> str:
+    """How to read the distances of pairs."""
+    if independent(contract):
+        return "Features of this release are independent of each other by construction, so dependent pairs stand out."
+    return (
+        "The release follows noisy tables of all pairs, so a pair stands out where these were too noisy or too coarse."
+    )
+
+
+def software(contract: Contract) -> Sequence[str]:
+    """The distributions that had a part in the release."""
+    trained = ("opacus",) if independent(contract) else ()
+    return ("dp-accounting", "opendp", *trained, "torch", "numpy")
+
+
+def noisy_counts(contract: Contract) -> dict[str, Any]:
+    """Which outputs are in the release as they were drawn."""
+    mechanisms = [MARGINALS] if independent(contract) else [MARGINALS, PAIRS]
+    what = "every column's histogram" if independent(contract) else "every column's histogram and every pair's table"
+    return {
+        "file": MEASUREMENTS,
+        "mechanisms": mechanisms,
+        "text": f"The noisy counts of {what}, as the mechanisms released them, with the scale of their noise: of the "
+        "training branch, before any post-processing, so they may be negative and need not add up. Intervals "
+        "for counts, shares and means of the measured rows follow from them (synth.measurements).",
+    }
