@@ -16,9 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synth.methods.tabular import label_regression
-from synth.methods.tabular.label_model import softmax
 from synth.methods.tabular.label_regression import MOST, LabelRegression, corrected, summed_codes, summed_sizes
-from synth.methods.tabular.marginals import systematic_labels
+from synth.methods.tabular.marginals import softmax, systematic_labels
 from synth.methods.tabular.mixture import Mixture
 from synth.schema import Codes
 

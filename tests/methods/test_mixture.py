@@ -155,3 +155,35 @@ def test_the_distribution_of_a_column_given_the_others_is_that_of_all_rows_added
     expected = np.moveaxis(joint, column, -1)[tuple(np.delete(rows, column, axis=1).T)]
     expected /= expected.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(truth.conditional(column, rows), expected, atol=1e-7)
+
+
+def test_the_gradients_of_a_fit_are_those_of_its_misfit() -> None:
+    """By differences, of the loss written out from its definition."""
+    generator = np.random.default_rng(3)
+    truth = made((3, 2, 4), 2, 1)
+    noisy = [table + generator.normal(0, 0.05, table.shape) for table in pairs(truth)]
+    noise = alike(singles(truth), 0.02)
+    fit = mixture._Fit(noisy, singles(truth), 0.05, noise)
+    logits, weight_logits = generator.normal(0, 1, (3, 9)), generator.normal(0, 1, 3)
+
+    def loss(logits: Probabilities, weight_logits: Probabilities) -> float:
+        weights = np.exp(weight_logits) / np.exp(weight_logits).sum()
+        split = np.split(logits, [3, 5], axis=1)
+        candidate = Mixture(weights, tuple(np.exp(p) / np.exp(p).sum(axis=1, keepdims=True) for p in split))
+        misfit = sum(float(((a - b) ** 2).sum()) for a, b in zip(pairs(candidate), noisy, strict=True))
+        ones = zip(singles(candidate), singles(truth), noise, strict=True)
+        misfit += sum(float((((a - b) * 0.05 / c) ** 2).sum()) for a, b, c in ones)
+        known = [np.log(table) - np.log(weights @ table) for table in candidate.tables]
+        told = sum(float((weights[:, None] * t * k).sum()) for t, k in zip(candidate.tables, known, strict=True))
+        return misfit + mixture._PENALTY * 2 * 3 * 0.05 * told
+
+    by_table, by_weight = fit.gradients(logits.astype(np.float32), weight_logits.astype(np.float32))
+    for place in np.ndindex(logits.shape):
+        step = np.zeros_like(logits)
+        step[place] = 1e-5
+        slope = (loss(logits + step, weight_logits) - loss(logits - step, weight_logits)) / 2e-5
+        assert by_table[place] == pytest.approx(slope, rel=1e-3, abs=2e-6)
+    for k in range(3):
+        step = np.eye(3)[k] * 1e-5
+        slope = (loss(logits, weight_logits + step) - loss(logits, weight_logits - step)) / 2e-5
+        assert by_weight[k] == pytest.approx(slope, rel=1e-3, abs=2e-6)

@@ -37,11 +37,11 @@ from synth.methods.tabular.label_model import (
     LabelModel,
     calibrate,
     calibration_cells,
-    softmax,
 )
 from synth.methods.tabular.marginals import (
     Probabilities,
     estimate_distributions,
+    softmax,
     systematic_labels,
     systematic_sample,
 )

@@ -18,14 +18,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
+from threadpoolctl import threadpool_limits
 
 from synth.contract import Contract, MixtureOptions
 from synth.events import DiscreteGaussian
@@ -137,7 +136,7 @@ class DpdsynMixture:
 
         tables = _tables(once("pairs", measure_pairs)["counts"], groups.sizes)
         shares = groups.shares(distributions)
-        with _one_thread():
+        with threadpool_limits(1):  # the matrices are small: threads would wait longer than they work
             mixture = fit_mixture(
                 [table / rows for table in tables],
                 shares,
@@ -165,7 +164,7 @@ class DpdsynMixture:
             size - column.nullable if column.is_numeric else 0
             for size, column in zip(groups.sizes, schema.columns, strict=True)
         ]
-        with _one_thread():
+        with threadpool_limits(1):  # the matrices are small: threads would wait longer than they work
             regression = label_regression.corrected(
                 regression, sums, plan.counts("label_correction").sigma, mixture, rows, ordered, shares
             )
@@ -277,14 +276,3 @@ def _tables(counts: npt.NDArray[np.int64], sizes: Sequence[int]) -> list[npt.NDA
     shapes = list(combinations(sizes, 2))
     parts = np.split(counts.astype(np.float64), np.cumsum([a * b for a, b in shapes])[:-1])
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The matrices are small, and where cores are shared threads wait for each other longer than they work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from synth.methods.tabular.marginals import Probabilities
+from synth.methods.tabular.marginals import Probabilities, softmax
 from synth.randomness import random_words
 from synth.schema import Codes, Schema
 
@@ -95,12 +95,6 @@ def _draw_start(network: nn.Module) -> None:
             for parameter in layer.parameters():
                 part, drawn = drawn[: parameter.numel()], drawn[parameter.numel() :]
                 parameter.copy_(part.view_as(parameter) / math.sqrt(layer.in_features))
-
-
-def softmax(logits: npt.NDArray[np.float64]) -> Probabilities:
-    """Class probabilities, row by row."""
-    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(exponents / exponents.sum(axis=1, keepdims=True))
 
 
 def calibration_cells(logits: npt.NDArray[np.float64], labels: Codes) -> Codes:

@@ -20,10 +20,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-import torch
+from scipy.optimize import minimize
 
-from synth.methods.tabular.label_model import softmax
-from synth.methods.tabular.marginals import Probabilities
+from synth.methods.tabular.marginals import Probabilities, softmax
 from synth.methods.tabular.mixture import Mixture
 from synth.schema import Codes
 
@@ -32,6 +31,7 @@ _BOUND = 0.3  # of a row's residual; larger ones count as this
 _ROWS = 20_000  # drawn from the mixture for the fit
 _SEED = 0  # draws them; hides nothing
 _RIDGE = 1e-4
+_FIT_STEPS = 60
 _PRIOR = 0.2  # standard deviation of one weight's correction
 _PRIOR_ALONG = 3.0  # variance of a correction along an ordered column, over that of one weight
 
@@ -108,21 +108,28 @@ def fit(mixture: Mixture, target: int, classes: int) -> LabelRegression:
     counts = [table.shape[1] for i, table in enumerate(mixture.tables) if i != target]
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     rows = drawn_rows(mixture)
-    wanted = torch.from_numpy(mixture.conditional(target, rows)[:, :classes].astype(np.float32))
+    wanted = mixture.conditional(target, rows)[:, :classes].astype(np.float32)
     model = LabelRegression(target, np.zeros((int(starts[-1]) + 1, classes)), starts[:-1], np.zeros(classes))
-    places = torch.from_numpy(model.places(rows))
-    weights = torch.zeros(len(model.weights), classes, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights], max_iter=60, tolerance_grad=1e-5, line_search_fn="strong_wolfe")
+    features = _one_hot(model, rows)
 
-    def loss() -> torch.Tensor:
-        optimizer.zero_grad()
-        logits = torch.nn.functional.embedding_bag(places, weights, mode="sum")
-        value = -(wanted * torch.log_softmax(logits, dim=1)).sum(dim=1).mean() + _RIDGE / 2 * (weights**2).sum()
-        value.backward()
-        return value
+    def loss(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        weights = flat.reshape(model.weights.shape)
+        logits = features @ weights.astype(np.float32)
+        logits -= logits.max(axis=1, keepdims=True)
+        logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        missed = np.exp(logs) * wanted.sum(axis=1, keepdims=True) - wanted
+        value = -float((wanted * logs).sum(dtype=np.float64)) / len(rows) + _RIDGE / 2 * float((weights**2).sum())
+        return value, ((features.T @ missed).astype(np.float64) / len(rows) + _RIDGE * weights).ravel()
 
-    optimizer.step(loss)
-    return replace(model, weights=weights.detach().numpy().astype(np.float64))
+    found = minimize(loss, model.weights.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": _FIT_STEPS})
+    return replace(model, weights=found.x.reshape(model.weights.shape))
+
+
+def _one_hot(model: LabelRegression, rows: Codes) -> npt.NDArray[np.float32]:
+    """Shape (rows, rows of ``weights``); of rows drawn from a mixture, in which every group is one that is allowed."""
+    features = np.zeros((len(rows), len(model.weights)), np.float32)
+    features[np.arange(len(rows))[:, None], model.places(rows)] = 1
+    return features
 
 
 def drawn_rows(mixture: Mixture) -> Codes:
@@ -150,10 +157,9 @@ def corrected(
     drawn = drawn_rows(mixture)
     probabilities = model.probabilities(drawn)
     scale = _labelled(model, mixture, drawn) * rows / len(drawn)
-    expected, places = _expected_weights(probabilities) * scale, model.places(drawn)
+    expected = _expected_weights(probabilities) * scale
     size, unit = len(model.weights), MOST / (_BOUND * _sides(model.classes))
-    features = np.zeros((len(drawn), size), np.float32)
-    features[np.arange(len(drawn))[:, None], places] = 1
+    features = _one_hot(model, drawn)
     sums = features.T @ expected.astype(np.float32)
     difference, noise = (noisy - sums) / unit, sigma / unit
     prior = _prior(model, ordered, shares)

@@ -83,6 +83,12 @@ def project_to_simplex(values: npt.ArrayLike) -> Probabilities:
     return np.asarray(projected / projected.sum())
 
 
+def softmax(logits: npt.NDArray[np.float64]) -> Probabilities:
+    """Class probabilities, row by row."""
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(exponents / exponents.sum(axis=1, keepdims=True))
+
+
 def systematic_sample(distribution: Probabilities, count: int, generator: np.random.Generator) -> Codes:
     """``count`` draws in random order whose shares differ from the distribution by less than one draw a code."""
     points = (np.arange(count) + generator.random()) / count

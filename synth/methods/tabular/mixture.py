@@ -12,11 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import combinations
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from synth.methods.tabular.marginals import Probabilities
 from synth.progress import Progress, silent
@@ -27,8 +27,9 @@ _LEARNING_RATE = 0.1
 _PENALTY = 0.08
 _START_SPREAD = 0.5
 _START_SEED = 0  # draws the components that the fit starts at; hides nothing
-_TINY = 1e-9
+_TINY = np.float32(1e-9)
 _LEAST_SHARE = 1e-4
+_BLOCK = 1024  # rows for which the components' shares are held at once
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,10 @@ class Mixture:
     tables: tuple[Probabilities, ...]
 
     def rows(self, count: int, generator: np.random.Generator) -> Codes:
-        """Drawn rows of codes, shape (count, columns), with low variance: components, and codes in each, stand evenly."""
+        """Drawn rows of codes, shape (count, columns), with low variance.
+
+        Components stand evenly, and codes in each.
+        """
         cumulative = np.cumsum(self.weights)
         points = (np.arange(count) + generator.random()) / max(count, 1)
         component = np.minimum(
@@ -71,6 +75,10 @@ class Mixture:
 
     def conditional(self, column: int, codes: Codes) -> Probabilities:
         """The distribution of one column given the others' codes in each row. Shape (rows, codes)."""
+        blocks = np.array_split(codes, max(1, math.ceil(len(codes) / _BLOCK)))
+        return np.concatenate([self._conditional(column, block) for block in blocks])
+
+    def _conditional(self, column: int, codes: Codes) -> Probabilities:
         logs = np.tile(np.log(self.weights + 1e-12), (len(codes), 1))
         for i, table in enumerate(self.tables):
             if i != column:
@@ -97,32 +105,84 @@ def fit_mixture(
 
     Cost: a few hundred steps of components x codes x codes multiplications, however many rows there are.
     """
-    edges = np.concatenate([[0], np.cumsum([len(single) for single in singles])])
-    slices = [slice(int(a), int(b)) for a, b in pairwise(edges)]
-    target = torch.zeros(int(edges[-1]), int(edges[-1]))
-    measured = torch.zeros_like(target)
-    for (i, j), table in zip(combinations(range(len(singles)), 2), pairs, strict=True):
-        target[slices[i], slices[j]] = torch.from_numpy(table.astype(np.float32))
-        measured[slices[i], slices[j]] = 1.0
-    single = torch.from_numpy(np.concatenate(singles).astype(np.float32))
-    trust = torch.from_numpy((pair_noise / np.concatenate(single_noise)).astype(np.float32) ** 2)
-    penalty = _PENALTY * 2 * math.sqrt(len(single)) * pair_noise
+    fit = _Fit(pairs, singles, pair_noise, single_noise)
+    single = np.concatenate(singles).astype(np.float32)
     start = np.random.default_rng(_START_SEED).normal(0, _START_SPREAD, (components, len(single)))
-    logits = torch.log(single.clamp_min(_LEAST_SHARE)) + torch.from_numpy(start.astype(np.float32))
-    weights = torch.zeros(components)
-    optimizer = torch.optim.Adam([logits.requires_grad_(), weights.requires_grad_()], lr=_LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)
+    logits = np.log(np.maximum(single, _LEAST_SHARE)) + start.astype(np.float32)
+    weight_logits = np.zeros(components, np.float32)
+    adam = _Adam([logits, weight_logits])
     for step in range(_STEPS):
-        tables = torch.cat([torch.softmax(logits[:, part], dim=1) for part in slices], dim=1)
-        shares = torch.softmax(weights, dim=0)[:, None]
-        joint, mean = (tables * shares).T @ tables, (tables * shares).sum(dim=0)
-        information = (shares * tables * (torch.log(tables + _TINY) - torch.log(mean + _TINY))).sum()
-        misfit = (measured * (joint - target) ** 2).sum() + (trust * (mean - single) ** 2).sum()
-        optimizer.zero_grad()
-        (misfit + penalty * information).backward()
-        optimizer.step()
-        schedule.step()
+        adam.step(fit.gradients(logits, weight_logits), _LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * step / _STEPS)))
         progress("train", step + 1, _STEPS)
-    with torch.no_grad():
-        found = [torch.softmax(logits[:, part].double(), dim=1).numpy() for part in slices]
-        return Mixture(torch.softmax(weights.double(), dim=0).numpy(), tuple(found))
+    tables = fit.softmax(logits.astype(np.float64))
+    weights = np.exp(weight_logits.astype(np.float64) - weight_logits.max())
+    return Mixture(weights / weights.sum(), tuple(np.split(tables, fit.starts[1:], axis=1)))
+
+
+class _Fit:
+    """The penalised misfit of a mixture, by its gradients."""
+
+    def __init__(
+        self,
+        pairs: Sequence[Probabilities],
+        singles: Sequence[Probabilities],
+        pair_noise: float,
+        single_noise: Sequence[Probabilities],
+    ) -> None:
+        sizes = [len(single) for single in singles]
+        edges = np.concatenate([[0], np.cumsum(sizes)])
+        self.starts = edges[:-1]
+        self._sizes = np.array(sizes)
+        self._single = np.concatenate(singles).astype(np.float32)
+        self._trust = (pair_noise / np.concatenate(single_noise)).astype(np.float32) ** 2
+        self._penalty = np.float32(_PENALTY * 2 * math.sqrt(edges[-1]) * pair_noise)
+        self._target = np.zeros((edges[-1], edges[-1]), np.float32)
+        self._measured = np.zeros_like(self._target)
+        for (i, j), table in zip(combinations(range(len(sizes)), 2), pairs, strict=True):
+            part = slice(edges[i], edges[i + 1]), slice(edges[j], edges[j + 1])
+            self._target[part], self._measured[part] = table, 1.0
+
+    def softmax(self, logits: npt.NDArray[np.floating]) -> npt.NDArray[Any]:
+        """Each column's table in each component."""
+        highest = np.maximum.reduceat(logits, self.starts, axis=1)
+        exponents = np.exp(logits - self._spread(highest))
+        return np.asarray(exponents / self._spread(np.add.reduceat(exponents, self.starts, axis=1)))
+
+    def gradients(self, logits: npt.NDArray[np.float32], weight_logits: npt.NDArray[np.float32]) -> list[Any]:
+        """Of squared misfit plus penalty, by both."""
+        tables = self.softmax(logits)
+        weights = np.exp(weight_logits - weight_logits.max())
+        weights /= weights.sum()
+        mean = weights @ tables
+        apart = 2 * self._measured * ((tables * weights[:, None]).T @ tables - self._target)
+        pull = tables @ (apart + apart.T)  # of a component's table, but for its weight
+        single = 2 * self._trust * (mean - self._single)
+        known = np.log(tables + _TINY) - np.log(mean + _TINY)  # by a component about a code
+        edge = mean / (mean + _TINY)
+        by_table = weights[:, None] * (pull + single + self._penalty * (known + tables / (tables + _TINY) - edge))
+        by_weight = (tables * (pull / 2 + single + self._penalty * (known - edge))).sum(axis=1)
+        inner = self._spread(np.add.reduceat(by_table * tables, self.starts, axis=1))
+        return [tables * (by_table - inner), weights * (by_weight - weights @ by_weight)]
+
+    def _spread(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """One value a column, repeated for each of its codes."""
+        return np.repeat(values, self._sizes, axis=1)
+
+
+class _Adam:
+    """Adam (Kingma and Ba, 2015) on arrays, in place."""
+
+    def __init__(self, arrays: Sequence[npt.NDArray[np.float32]]) -> None:
+        self._arrays = arrays
+        self._means = [np.zeros_like(array) for array in arrays]
+        self._squares = [np.zeros_like(array) for array in arrays]
+        self._steps = 0
+
+    def step(self, gradients: Sequence[npt.NDArray[np.float32]], rate: float) -> None:
+        """One step downhill."""
+        self._steps += 1
+        first, second = 1 - 0.9**self._steps, 1 - 0.999**self._steps
+        for array, mean, square, gradient in zip(self._arrays, self._means, self._squares, gradients, strict=True):
+            mean += 0.1 * (gradient - mean)
+            square += 0.001 * (gradient**2 - square)
+            array -= np.float32(rate / first) * mean / (np.sqrt(square / np.float32(second)) + np.float32(1e-8))
