@@ -27,7 +27,6 @@ from tests.benchmarks.common import ROOT
 from tests.benchmarks.tables.data import BenchTable
 
 CAP_S = 600
-OURS = {"options": {"structure": "mixture"}}
 _SCRIPTS = Path(__file__).resolve().parents[1] / "peers"
 
 
@@ -102,7 +101,7 @@ def ours(table: BenchTable, epsilon: float, seed: int) -> Released:
     """One release with noise of its own; the seed is only that of sampling from the finished model."""
     with TemporaryDirectory(prefix="sluice-bench-") as name:
         folder = Path(name)
-        contract = table.contract(epsilon, OURS)
+        contract = table.contract(epsilon)
         job = {
             "contract": contract.document(),
             "seed": seed,
