@@ -84,8 +84,8 @@ _DPMM = ("dpmm==0.1.9",)
 _OPENDP = ("opendp[mbi,polars]==0.16.0", "pandas")
 _SMARTNOISE = ("smartnoise-synth==1.0.8",)
 
-# dpmm's AIM by its own defaults (80 MB, 1,000 iterations) does not end within the cap on any of the tables; a model of
-# 4 MB with 500 iterations has converged.
+# Private-PGM's authors say of AIM by its defaults (80 MB, 1,000 iterations) that it may take hours; dpmm's runs with a
+# model of 4 MB and 500 iterations, so that one AIM ends. The other two run by their defaults, to the cap.
 PEERS = (
     Peer("dpmm-mst", "dpmm", "with_dpmm.py", _DPMM, {"model": "mst"}),
     Peer("dpmm-aim", "dpmm", "with_dpmm.py", _DPMM, {"model": "aim", "max_model_size": 4, "n_iters": 500}),
