@@ -99,7 +99,8 @@ def _scored(table: BenchTable, fidelity: Fidelity, released: Released) -> Scores
         target = table.schema[table.schema.target]
         labels = target.encode(table.test[target.name].to_numpy())
         known = labels != target.null_code
-        direct = label_scores(labels[known], released.direct[known], range(target.cells))
+        # Where the target may be null, the label model may hold null as one class more; no row here is labelled so.
+        direct = label_scores(labels[known], released.direct[known, : target.cells], range(target.cells))
         scores |= {f"direct_{name}": value for name, value in direct.items()}
     return scores
 
