@@ -5,6 +5,7 @@ VENV ?= .venv
 PYTEST_ARGS ?=
 WORKERS ?= auto
 PORT ?= 8080
+SLUICE_DATA ?=
 TRIALS ?= 50
 EXTRAS := airflow,celery,kubernetes,s3,postgres,demo,dev
 BIN := $(VENV)/bin
@@ -13,7 +14,7 @@ TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 COMPOSE := docker/compose.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-scheduler pictures lint format bench-pipeline bench-parse bench-records bench-adult bench-noise bench-ledger chaos docker-lint clean
+.PHONY: help install demo up test test-scheduler pictures lint format bench-pipeline bench-parse bench-records bench-adult bench-tables bench-noise bench-ledger chaos docker-lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +57,10 @@ bench-records: $(STAMP) ## the demo's panel with 1, 2, 3 and 5 records a person 
 
 bench-adult: $(STAMP) ## what a release of Adult teaches (needs SLUICE_DATA) -> build/bench/adult.json
 	$(BIN)/python -m tests.benchmarks.adult
+
+bench-tables: $(STAMP) ## ours and its peers on five public tables (needs SLUICE_DATA; narrowed by ONLY= EPS= SEEDS= PEERS= CAP=) -> build/bench/tables.json
+	@test -n "$(SLUICE_DATA)" || { echo 'bench-tables: give the folder that holds tabular/, as in make bench-tables SLUICE_DATA=/path/to/data' >&2; exit 2; }
+	@SLUICE_DATA='$(SLUICE_DATA)' ONLY='$(ONLY)' EPS='$(EPS)' SEEDS='$(SEEDS)' PEERS='$(PEERS)' CAP='$(CAP)' $(BIN)/python -m tests.benchmarks.tabular
 
 bench-noise: $(STAMP) ## what secret noise costs, per draw and in a training step -> build/bench/noise.json
 	$(BIN)/python -m tests.benchmarks.noise
