@@ -9,11 +9,6 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from synth.contract.columns import Frozen
 
 Share = Annotated[float, Field(gt=0, lt=1)]
-Labels = Literal["sampled", "argmax"]
-
-_LABELS: Any = Field(
-    "sampled", description="sampled from calibrated probabilities; argmax gives each row its likeliest label."
-)
 
 
 class _Shares(Frozen):
@@ -41,7 +36,9 @@ class IndependentOptions(Frozen):
     """Options of certified DPDSyn whose features are drawn independently: the paper's own, up to noise."""
 
     structure: Literal["independent"]
-    labels: Labels = _LABELS
+    labels: Literal["sampled", "argmax"] = Field(
+        "sampled", description="sampled from calibrated probabilities; argmax gives each row its likeliest label."
+    )
     hidden_units: Annotated[int, Field(ge=0, le=1024)] = Field(
         0, description="Width of the label model's hidden layer; 0 is softmax regression."
     )
@@ -95,7 +92,12 @@ class MixtureOptions(Frozen):
     """Options of certified DPDSyn whose features come from a mixture that is fitted to all noisy pairs."""
 
     structure: Literal["mixture"] = "mixture"
-    labels: Labels = _LABELS
+    labels: Literal["utility", "fidelity", "argmax"] = Field(
+        "utility",
+        description="fidelity draws labels from the label model's probabilities; utility from sharper ones, of which "
+        "consumers' models learn more, at some cost to the tables of pairs with the label; argmax gives each row its "
+        "likeliest label.",
+    )
     components: Annotated[int, Field(ge=2, le=2000)] = Field(
         300, description="Product distributions in the mixture; memory and time grow with it, privacy does not."
     )

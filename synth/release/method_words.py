@@ -32,10 +32,11 @@ def independent(contract: Contract) -> bool:
 
 def method(contract: Contract) -> str:
     """The synthesizer in a few sentences."""
-    sampled = contract.method.options.labels == "sampled"
+    labels = contract.method.options.labels
     if independent(contract):
-        return _INDEPENDENT.format(drawn="drawn from" if sampled else "set to the likeliest class of")
-    return _MIXTURE.format(drawn="drawn from the probabilities of" if sampled else "set to the likeliest class of")
+        return _INDEPENDENT.format(drawn="drawn from" if labels == "sampled" else "set to the likeliest class of")
+    drawn = {"utility": "drawn from sharpened probabilities of", "fidelity": "drawn from the probabilities of"}
+    return _MIXTURE.format(drawn=drawn.get(labels, "set to the likeliest class of"))
 
 
 def not_tuned(contract: Contract) -> str:
@@ -102,9 +103,9 @@ def randomness(contract: Contract, training_devices: Sequence[str]) -> list[dict
 
 def post_processing(contract: Contract) -> list[str]:
     """What is done with outputs of charged mechanisms and public facts; none of it looks at private rows."""
-    sampled = contract.method.options.labels == "sampled"
+    labels = contract.method.options.labels
     return [
-        *(_independent_steps(sampled) if independent(contract) else _mixture_steps(sampled)),
+        *(_independent_steps(labels == "sampled") if independent(contract) else _mixture_steps(labels)),
         "Decoding of cells: uniform inside a cell, rounded to the declared decimals.",
         "Verdicts on expectations; accuracies, distances and intervals; the gate's decision; all charts.",
     ]
@@ -122,8 +123,12 @@ def _independent_steps(sampled: bool) -> list[str]:
     ]
 
 
-def _mixture_steps(sampled: bool) -> list[str]:
-    labels = "Labels drawn from the regression's probabilities." if sampled else "Labels set to the likeliest class."
+def _mixture_steps(labels: str) -> list[str]:
+    drawn = {
+        "utility": "Labels drawn from the regression's probabilities, sharpened by a constant of the program at the "
+        "released label share.",
+        "fidelity": "Labels drawn from the regression's probabilities.",
+    }
     return [
         "Smoothing of noisy histograms of numbers over cells that the noise cannot tell apart; projection to "
         "distributions; null gets no share where it is not allowed.",
@@ -131,7 +136,8 @@ def _mixture_steps(sampled: bool) -> list[str]:
         "The fit of the mixture to the noisy histograms and tables.",
         "The fit of the regression to rows drawn from the mixture; its one correction, from the noisy sums and what "
         "the drawn rows would add up to; its offsets, from the released label share.",
-        "Sampling of groups from the mixture, and of a cell inside each group by its column's distribution. " + labels,
+        "Sampling of groups from the mixture, and of a cell inside each group by its column's distribution. "
+        + drawn.get(labels, "Labels set to the likeliest class."),
     ]
 
 

@@ -157,6 +157,17 @@ def test_probabilities_have_the_label_share(fitted: Any) -> None:
     assert rows[:, schema.target_index].mean() == pytest.approx(released[1], abs=0.03)
 
 
+def test_labels_for_utility_are_surer_than_those_for_fidelity_at_the_same_share(fitted: Any) -> None:
+    model = fitted[0]
+    ((rows, _),) = model.codes(4000, 1)
+    groups = model.groups.of(rows)
+    plain, surer = (of.probabilities(groups)[:, 1] for of in (model.regression, model.labeller))
+    assert plain.mean() == pytest.approx(surer.mean(), abs=0.02)
+    assert np.abs(surer - 0.5).mean() > 1.05 * np.abs(plain - 0.5).mean()
+    model = fit({"method.options": {**ARGMAX["method.options"], "labels": "fidelity"}}, 800)[0]
+    assert model.labeller is model.regression
+
+
 def test_argmax_gives_each_row_its_likeliest_label() -> None:
     model, _, schema, _ = fit(ARGMAX, 800)
     for codes, _ in model.codes(500, 1):

@@ -168,7 +168,11 @@ class DpdsynMixture:
             regression = label_regression.corrected(
                 regression, sums, plan.counts("label_correction").sigma, mixture, rows, ordered, shares
             )
-        return DpdsynMixtureModel(schema, options, distributions, groups, mixture, regression)
+        labeller = regression
+        if options.labels == "utility":
+            share = distributions[schema.target_index][: schema[schema.target].cells]
+            labeller = label_regression.sharpened(regression, mixture, share)
+        return DpdsynMixtureModel(schema, options, distributions, groups, mixture, regression, labeller)
 
     def restore(self, arrays: Arrays, contract: Contract, schema: Schema) -> DpdsynMixtureModel:
         """The model from :meth:`DpdsynMixtureModel.arrays`."""
@@ -185,6 +189,9 @@ class DpdsynMixture:
             groups,
             Mixture(np.asarray(arrays["components"], np.float64), tuple(tables)),
             LabelRegression(target, np.asarray(arrays["weights"]), starts, np.asarray(arrays["offsets"])),
+            LabelRegression(
+                target, np.asarray(arrays["labelling_weights"]), starts, np.asarray(arrays["labelling_offsets"])
+            ),
         )
 
 
@@ -192,6 +199,8 @@ class DpdsynMixtureModel(Model):
     """The finished model; everything in it was released by a charged mechanism or is public.
 
     :param distributions: of every column over its codes.
+    :param regression: the label model.
+    :param labeller: the same, as sure as labels are to be drawn.
     """
 
     def __init__(
@@ -202,12 +211,14 @@ class DpdsynMixtureModel(Model):
         groups: Groups,
         mixture: Mixture,
         regression: LabelRegression,
+        labeller: LabelRegression,
     ) -> None:
         self.schema = schema
         self.distributions = list(distributions)
         self.groups = groups
         self.mixture = mixture
         self.regression = regression
+        self.labeller = labeller
         self._labels = options.labels
 
     def probabilities(self, codes: Codes) -> Probabilities:
@@ -223,7 +234,7 @@ class DpdsynMixtureModel(Model):
         for block, start in enumerate(range(0, rows, _BLOCK)):
             generator = np.random.default_rng([seed, block])
             groups = self.mixture.rows(min(_BLOCK, rows - start), generator)
-            probabilities = self.regression.probabilities(groups)
+            probabilities = self.labeller.probabilities(groups)
             if self._labels == "argmax":
                 labels = probabilities.argmax(axis=1).astype(np.int32)
             else:
@@ -246,6 +257,8 @@ class DpdsynMixtureModel(Model):
             "tables": np.concatenate(self.mixture.tables, axis=1),
             "weights": self.regression.weights,
             "offsets": self.regression.offsets,
+            "labelling_weights": self.labeller.weights,
+            "labelling_offsets": self.labeller.offsets,
         }
 
     def facts(self) -> Mapping[str, Any]:
