@@ -83,9 +83,9 @@ class IndependentOptions(Frozen):
 class MixtureShares(_Shares):
     """The budget's split where pairs of columns are measured."""
 
-    marginals: Share = 0.22
+    marginals: Share = 0.25
     pairs: Share = 0.65
-    label_correction: Share = 0.10
+    label_correction: Share = 0.07
 
 
 class MixtureOptions(Frozen):

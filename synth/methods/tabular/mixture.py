@@ -22,7 +22,7 @@ from synth.methods.tabular.marginals import Probabilities
 from synth.progress import Progress, silent
 from synth.schema import Codes
 
-_STEPS = 400
+_STEPS = 600
 _LEARNING_RATE = 0.1
 _PENALTY = 0.08
 _START_SPREAD = 0.5
