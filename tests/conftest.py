@@ -115,6 +115,9 @@ def policy_document(folder: Path, **changes: Any) -> dict[str, Any]:
     }
 
 
+MIXTURE: dict[str, Any] = {"method": {"name": "dpdsyn", "options": {"structure": "mixture", "components": 20}}}
+
+
 class Deployment:
     """A ledger, workspaces and keys below one folder, and a source that the policy covers."""
 

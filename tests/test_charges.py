@@ -20,18 +20,22 @@ from synth.errors import (
     TamperedArtifact,
 )
 from synth.release.verify import verify_release
-from tests.conftest import Deployment, after_validation, people, run_all, starts, train_that_dies
+from tests.conftest import MIXTURE, Deployment, after_validation, people, run_all, starts, train_that_dies
 
 
+@pytest.mark.parametrize(
+    ("changes", "mechanism"),
+    [({}, "label_model"), (MIXTURE, "marginals"), (MIXTURE, "pairs"), (MIXTURE, "label_correction")],
+)
 def test_an_attempt_that_died_stays_spent_and_the_retry_is_charged_again(
-    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], mechanism: str
 ) -> None:
-    run = deployment.run()
+    run = deployment.run(**changes)
     after_validation(run)
     write = type(run.workspace).write_arrays
 
     def dies(self: Any, name: str, arrays: Any) -> None:
-        if name == "dp/label_model.npz":
+        if name == f"dp/{mechanism}.npz":
             raise MemoryError
         write(self, name, arrays)
 
@@ -40,10 +44,10 @@ def test_an_attempt_that_died_stays_spent_and_the_retry_is_charged_again(
         with pytest.raises(StepFailed) as failure:
             steps.train(run)
     assert failure.value.retry
-    retried = deployment.run()
+    retried = deployment.run(**changes)
     for step in steps.STEPS[3:]:
         facts = step(retried)
-    assert starts(retried) == {**{m.name: 1 for m in run.plan.mechanisms}, "label_model": 2}
+    assert starts(retried) == {**{m.name: 1 for m in run.plan.mechanisms}, mechanism: 2}
     assert facts["epsilon"] > run.plan.epsilon
     statement = json.loads(
         (Path(facts["uri"].removeprefix("file://")) / "privacy_statement.json").read_text(encoding="utf-8")

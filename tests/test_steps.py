@@ -25,11 +25,12 @@ from synth.errors import (
 from synth.ledger.chain import Chain
 from synth.ledger.database import Database
 from synth.release.verify import verify_release
-from tests.conftest import Deployment, people, run_all, starts
+from tests.conftest import MIXTURE, Deployment, people, run_all, starts
 
 
-def test_a_run_publishes_a_release_whose_claim_recomputes(deployment: Deployment) -> None:
-    run = deployment.run()
+@pytest.mark.parametrize("changes", [{}, MIXTURE], ids=["independent", "mixture"])
+def test_a_run_publishes_a_release_whose_claim_recomputes(deployment: Deployment, changes: dict[str, Any]) -> None:
+    run = deployment.run(**changes)
     facts = run_all(run)
     verification = verify_release(facts["publish"]["uri"])
     assert verification.ok, verification.problems
@@ -43,10 +44,11 @@ def test_a_run_publishes_a_release_whose_claim_recomputes(deployment: Deployment
     assert facts["settle"]["never_started"] == []
 
 
-def test_every_step_again_changes_nothing(deployment: Deployment) -> None:
-    first = run_all(deployment.run())
+@pytest.mark.parametrize("changes", [{}, MIXTURE], ids=["independent", "mixture"])
+def test_every_step_again_changes_nothing(deployment: Deployment, changes: dict[str, Any]) -> None:
+    first = run_all(deployment.run(**changes))
     entries = deployment.run().ledger.entries("people_policy")
-    again = run_all(deployment.run())
+    again = run_all(deployment.run(**changes))
     assert again == first
     assert deployment.run().ledger.entries("people_policy") == entries
 
@@ -168,7 +170,8 @@ def test_a_contract_that_changes_while_a_person_decides_is_refused(tmp_path: Pat
     assert not (tmp_path / "bucket").exists()
 
 
-def test_several_classes_and_rows_without_unit_ids(tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [{}, MIXTURE], ids=["independent", "mixture"])
+def test_several_classes_and_rows_without_unit_ids(tmp_path: Path, changes: dict[str, Any]) -> None:
     deployment = Deployment(tmp_path)
     table = people().drop(columns="person")
     table["buys"] = np.select([table["age"] < 40, table["age"] < 65], ["young", "middle"], "old")
@@ -180,6 +183,7 @@ def test_several_classes_and_rows_without_unit_ids(tmp_path: Path) -> None:
         privacy={"unit": "row", "epsilon": 4.0, "delta": 1e-5, "approximate_units": 1500},
         schema=columns,
         task={"target": "buys", "kind": "multiclass"},
+        **changes,
     )
     facts = run_all(run)
     assert facts["check"]["quality"]["accuracy_gradient_boosting"] > 0.6
