@@ -113,7 +113,7 @@ def noisy_pairs(
 def noisy_weighted_histograms(
     codes: npt.NDArray[np.integer],
     sizes: Sequence[int],
-    weights: Counts,
+    weights: npt.NDArray[np.integer],
     most: int,
     event: DiscreteGaussian,
     owners: Owners | None = None,
@@ -129,7 +129,8 @@ def noisy_weighted_histograms(
     many integer queries of sensitivity k times ``most`` as there are columns.
     """
     _require(event, compositions=len(sizes))
-    if event.sensitivity % most or (len(weights) and np.abs(weights).sum(axis=1).max() > most):
+    # In floating point, where the smallest integer, which is what NaN becomes, has a size.
+    if event.sensitivity % most or (len(weights) and np.abs(weights.astype(np.float64)).sum(axis=1).max() > most):
         raise ValueError(f"Expected weights of at most {most} a row and a sensitivity that is a multiple of it.")
     _require_bounded(len(codes), owners, event.sensitivity // most)
     exact = [

@@ -276,6 +276,10 @@ def test_weights_above_what_the_event_charges_for_are_refused() -> None:
         weights[row] = weight
         with pytest.raises(ValueError, match="weights of at most 4 a row"):
             noisy_weighted_histograms(CODES, [3, 2], weights, 4, DiscreteGaussian(1.0, 4, 2))
+    weights = WEIGHTS.astype(np.int64)
+    weights[0, 0] = np.iinfo(np.int64).min  # what NaN becomes, and its own size
+    with pytest.raises(ValueError, match="weights of at most 4 a row"):
+        noisy_weighted_histograms(CODES, [3, 2], weights, 4, DiscreteGaussian(1.0, 4, 2))
 
 
 @pytest.mark.parametrize(

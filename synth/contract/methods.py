@@ -1,4 +1,7 @@
-"""The synthesizers that a contract can name, and their options: all public facts, none of them tuned on the data."""
+"""The synthesizers that a contract can name, and their options: public facts, whose defaults look at no private data.
+
+Defaults were chosen on public benchmark tables (docs/methods.md names them).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,9 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from synth.contract.columns import Frozen
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+MOST_CLASSES = 100  # of a target whose rows a mixture labels: what is held in training grows with them
 
 
 class _Shares(Frozen):

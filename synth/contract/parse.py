@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from synth.contract.columns import LATER_COLUMN_TYPES
-from synth.contract.methods import IndependentOptions
+from synth.contract.methods import MOST_CLASSES, IndependentOptions, MixtureOptions
 from synth.contract.models import AssetUpdate, Contract, Policy, UnitColumn
 from synth.contract.row_expectations import ROW_EXPECTATIONS
 from synth.errors import ContractError, NotSupportedYet
@@ -316,6 +316,13 @@ def _between_sections(document: dict[str, Any], values: dict[str, Any]) -> Itera
         yield Fault(
             "method.options.batch_size", str(batch),
             f"accepted: at most a quarter of approximate_units ({privacy.approximate_units // 4})",
+        )  # fmt: skip
+    target = values["schema"].get(task.target) if task is not None and "schema" in values else None
+    classes = len(getattr(target, "categories", ()))
+    if method and task and isinstance(method.options, MixtureOptions) and classes > MOST_CLASSES:
+        yield Fault(
+            "task.target", repr(task.target),
+            f"has {classes} categories; accepted with structure mixture: at most {MOST_CLASSES}",
         )  # fmt: skip
     if approval is not None and approval.mode == "human" and approval.max_epsilon is not None:
         yield Fault("approval.max_epsilon", str(approval.max_epsilon), "applies to mode: automatic only")

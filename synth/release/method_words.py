@@ -210,6 +210,7 @@ def noisy_counts(contract: Contract) -> dict[str, Any]:
         "file": MEASUREMENTS,
         "mechanisms": mechanisms,
         "text": f"The noisy counts of {what}, as the mechanisms released them, with the scale of their noise: of the "
-        "training branch, before any post-processing, so they may be negative and need not add up. Intervals "
-        "for counts, shares and means of the measured rows follow from them (synth.measurements).",
+        "training branch, before any post-processing, so they may be negative and need not add up. A pair's table "
+        "leaves out rows that have no declared value in one of its columns. Intervals for counts, shares and means of "
+        "the measured rows follow from them (synth.measurements).",
     }

@@ -89,6 +89,15 @@ def test_every_fault_is_in_one_report_with_its_path_what_was_given_and_what_is_a
         ({"task.target": "age"}, "task.target", "boolean or categorical"),
         ({"task.kind": "multiclass"}, "task.kind", "use binary"),
         ({"task.target": "tier"}, "task.kind", "3 categories, not 2"),
+        (
+            {
+                "schema.tier.categories": list(range(101)),
+                "task": {"target": "tier", "kind": "multiclass"},
+                "method.options": {},
+            },
+            "task.target",
+            "at most 100",
+        ),
         ({"method.options.batch_size": 501}, "method.options.batch_size", "(500)"),
         ({"method.options.shares": {"validation": 0.5}}, "method.options.shares", "add up to 1"),
         ({"approval.max_epsilon": 1, "approval.mode": "human"}, "approval.max_epsilon", "automatic only"),

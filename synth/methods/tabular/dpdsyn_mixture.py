@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -73,7 +74,8 @@ class DpdsynMixture:
                 (TRAIN,),
                 shares.pairs,
                 integer_queries(DiscreteGaussian(1.0, records, pairs)),
-                "the two-way table of every pair of columns, codes joined into groups",
+                "the two-way table of every pair of columns, codes joined into groups; a row counts in the tables of "
+                "those columns in which it has a declared value",
                 {"pairs": pairs, "smallest_share": least, "cells": sum(a * b for a, b in combinations(most, 2))},
             ),
             Demand(
@@ -126,15 +128,21 @@ class DpdsynMixture:
         sigma = plan.counts("marginals").sigma
         smooth = [smoothed(column, counts, sigma) for column, counts in zip(schema.columns, noisy, strict=True)]
         distributions, rows = estimate_distributions(schema, smooth)
-        groups = Groups.from_marginals(schema, distributions, float(plan["pairs"].parameters["smallest_share"]))
-        grouped = records.then(lambda opened: CodedRecords(groups.of(opened.codes), opened.owners))
+        joined = Groups.from_marginals(schema, distributions, _share_of_groups(contract, plan))
 
         def measure_pairs(spend: Spend) -> Arrays:
-            opened = grouped.open(spend)
-            tables = noisy_pairs(opened.codes, groups.sizes, plan.counts("pairs"), opened.owners)
-            return {"counts": np.concatenate([table.ravel() for table in tables])}
+            opened = records.open(spend)
+            tables = noisy_pairs(joined.of(opened.codes), joined.sizes, plan.counts("pairs"), opened.owners)
+            # With the groups that the counts are of: a retry may run on a machine that rounds otherwise.
+            return {
+                "counts": np.concatenate([table.ravel() for table in tables]),
+                "groups": np.concatenate(joined.of_codes),
+            }
 
-        tables = _tables(once("pairs", measure_pairs)["counts"], groups.sizes)
+        measured = once("pairs", measure_pairs)
+        groups = Groups(tuple(schema.split_by_column(measured["groups"])))
+        grouped = records.then(lambda opened: CodedRecords(groups.of(opened.codes), opened.owners))
+        tables = _tables(measured["counts"], groups.sizes)
         shares = groups.shares(distributions)
         with threadpool_limits(1):  # the matrices are small: threads would wait longer than they work
             mixture = fit_mixture(
@@ -157,22 +165,24 @@ class DpdsynMixture:
             codes = label_regression.summed_codes(opened.codes, sizes, schema.target_index)
             event = plan.counts("label_correction")
             sums = noisy_weighted_histograms(codes, sizes, weights, label_regression.MOST, event, opened.owners)
-            return {"sums": sums}
+            return {"sums": sums, "weights": regression.weights}
 
-        sums = label_regression.without_disallowed(once("label_correction", add_up)["sums"], sizes)
+        added = once("label_correction", add_up)
+        sums = label_regression.without_disallowed(added["sums"], sizes)
+        fitted = replace(regression, weights=added["weights"])  # whose residuals were added up
         ordered = [
             size - column.nullable if column.is_numeric else 0
             for size, column in zip(groups.sizes, schema.columns, strict=True)
         ]
         with threadpool_limits(1):  # the matrices are small: threads would wait longer than they work
-            regression = label_regression.corrected(
-                regression, sums, plan.counts("label_correction").sigma, mixture, rows, ordered, shares
+            corrected = label_regression.corrected(
+                fitted, sums, plan.counts("label_correction").sigma, mixture, rows, ordered, shares
             )
-        labeller = regression
+        labeller = corrected
         if options.labels == "utility":
             share = distributions[schema.target_index][: schema[schema.target].cells]
-            labeller = label_regression.sharpened(regression, mixture, share)
-        return DpdsynMixtureModel(schema, options, distributions, groups, mixture, regression, labeller)
+            labeller = label_regression.sharpened(corrected, mixture, share)
+        return DpdsynMixtureModel(schema, options, distributions, groups, mixture, corrected, labeller)
 
     def restore(self, arrays: Arrays, contract: Contract, schema: Schema) -> DpdsynMixtureModel:
         """The model from :meth:`DpdsynMixtureModel.arrays`."""
@@ -283,6 +293,14 @@ def _smallest_share(contract: Contract, schema: Schema, train_units: float) -> f
 
 def _has_label(groups: Codes, schema: Schema) -> npt.NDArray[np.bool_]:
     return np.asarray((groups >= 0) & (groups < schema[schema.target].cells))
+
+
+def _share_of_groups(contract: Contract, plan: ReleasePlan) -> float:
+    """The planned share, or a larger one where the noise came out larger than was foreseen: at a policy's pace."""
+    train_units = contract.privacy.approximate_units * (1 - plan.holdout_fraction)
+    rows = train_units * (1 + contract.privacy.max_records) / 2
+    planned = float(plan["pairs"].parameters["smallest_share"])
+    return max(planned, smallest_share(plan.counts("pairs").sigma, rows))
 
 
 def _tables(counts: npt.NDArray[np.int64], sizes: Sequence[int]) -> list[npt.NDArray[np.float64]]:

@@ -29,6 +29,7 @@ from synth.schema import Codes
 MOST = 64  # what the sizes of one row's integer weights add up to, at most
 _BOUND = 0.3  # of a row's residual; larger ones count as this
 _ROWS = 20_000  # drawn from the mixture for the fit
+_BLOCK = 32_768
 _SEED = 0  # draws them; hides nothing
 _RIDGE = 1e-4
 _FIT_STEPS = 60
@@ -59,7 +60,7 @@ class LabelRegression:
 
     def places(self, groups: Codes) -> npt.NDArray[np.int64]:
         """The rows of ``weights`` that each row of groups adds up, shape (rows, columns); null where none is allowed
-        adds the constant once more, which is -1."""
+        adds none, which is one past the last."""
         others = np.delete(groups, self.target, axis=1)
         places = np.where(others >= 0, others + self.starts, len(self.weights))
         return np.column_stack([places, np.full(len(groups), len(self.weights) - 1)])
@@ -67,15 +68,26 @@ class LabelRegression:
     def logits(self, groups: Codes) -> npt.NDArray[np.float64]:
         """Shape (rows, classes); each row's depend on that row alone. The target's column is ignored."""
         padded = np.vstack([self.weights, np.zeros(self.classes)])  # for null where none is allowed
-        return np.asarray(padded[self.places(groups)].sum(axis=1) + self.offsets)
+        places = self.places(groups)
+        logits = np.tile(self.offsets, (len(groups), 1))
+        for column in range(places.shape[1]):
+            logits += padded[places[:, column]]
+        return logits
 
     def probabilities(self, groups: Codes) -> Probabilities:
         """Of the classes, for rows of groups. Shape (rows, classes)."""
         return softmax(self.logits(groups))
 
-    def residual_weights(self, groups: Codes, labels: Codes) -> npt.NDArray[np.int64]:
-        """Whole numbers for each row and each class but the last, whose sizes add up to ``MOST`` or less in a row."""
-        return _residual_weights(self.probabilities(groups), labels)
+    def residual_weights(self, groups: Codes, labels: Codes) -> npt.NDArray[np.int8]:
+        """Whole numbers for each row and each class but the last, whose sizes add up to ``MOST`` or less in a row.
+
+        Block by block: what is held at once besides the result does not grow with the rows.
+        """
+        weights = np.empty((len(groups), self.classes - 1), np.int8)
+        for start in range(0, len(groups), _BLOCK):
+            part = slice(start, start + _BLOCK)
+            weights[part] = _residual_weights(self.probabilities(groups[part]), labels[part])
+        return weights
 
 
 def summed_sizes(groups: Sequence[int], target: int) -> list[int]:
