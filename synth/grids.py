@@ -2,8 +2,9 @@
 
 *Even* and *signed-log* grids have a given number of cells. A *decimal* grid has a cell for each number of at most two
 significant digits and one for each gap between two of them: people write, pay and are paid round numbers, so many
-columns have spikes there, which a cell of its own keeps. It follows the range over any number of decades, and its cells
-are so fine that what is drawn evenly inside one is hardly off; whoever measures pairs joins them into coarser groups.
+columns have spikes there, which a cell of its own keeps. It follows the range over its decades, all of whole numbers
+and the four largest of real ones, and its cells are so fine that what is drawn evenly inside one is hardly off; whoever
+measures pairs joins them into coarser groups. A narrow range far from zero is cut by more digits, or else evenly.
 """
 
 from __future__ import annotations
