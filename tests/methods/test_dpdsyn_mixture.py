@@ -94,7 +94,7 @@ def test_the_same_model_and_seed_draw_the_same_rows(fitted: Any) -> None:
 
 def test_rows_come_in_chunks_that_add_up(fitted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model = fitted[0]
-    monkeypatch.setattr("synth.methods.tabular.dpdsyn_mixture._BLOCK", 128)
+    monkeypatch.setattr("synth.methods.tabular.drawing._BLOCK", 128)
     chunks = list(model.frames(1000, 3))
     assert [len(chunk) for chunk in chunks] == [128] * 7 + [104]
     pd.testing.assert_frame_equal(next(model.frames(300, 3)), chunks[0])

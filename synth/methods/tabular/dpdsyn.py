@@ -18,12 +18,11 @@ model's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
 
 from synth import dpsgd
@@ -31,7 +30,8 @@ from synth.contract import Contract, IndependentOptions
 from synth.events import DiscreteGaussian, PoissonGaussian
 from synth.guard import Checkpoints, Sealed, Spend
 from synth.mechanisms import noisy_histogram, noisy_marginals
-from synth.methods.base import Arrays, Model, RunOnce
+from synth.methods.base import Arrays, RunOnce
+from synth.methods.tabular.drawing import TabularModel
 from synth.methods.tabular.label_model import (
     CONFIDENCE_BINS,
     LabelModel,
@@ -42,7 +42,6 @@ from synth.methods.tabular.marginals import (
     Probabilities,
     estimate_distributions,
     softmax,
-    systematic_labels,
     systematic_sample,
 )
 from synth.plan import Demand, ReleasePlan, integer_queries, sampled_gaussian
@@ -50,7 +49,6 @@ from synth.progress import Progress
 from synth.records import TRAIN, CodedRecords, Ownership
 from synth.schema import Codes, Schema
 
-_BLOCK = 65_536
 _CALIBRATION_ROWS = 20_000
 _CALIBRATION_SEED = 0  # draws synthetic rows to calibrate on; hides nothing
 
@@ -162,7 +160,7 @@ class Dpdsyn:
         return model
 
 
-class DpdsynModel(Model):
+class DpdsynModel(TabularModel):
     """The finished model; everything in it was released by a charged mechanism or is public.
 
     :param distributions: of every column over its codes.
@@ -176,11 +174,9 @@ class DpdsynModel(Model):
         distributions: Sequence[Probabilities],
         weights: Arrays,
     ) -> None:
-        self.schema = schema
-        self.distributions = list(distributions)
+        super().__init__(schema, distributions, options.labels)
         self.temperature = 1.0
         self.offsets = np.zeros(schema[schema.target].cells)
-        self._labels = options.labels
         self._weights = dict(weights)
         self._label_model = LabelModel(schema, distributions, options.hidden_units)
         self._label_model.load(self._weights)
@@ -196,28 +192,6 @@ class DpdsynModel(Model):
         """Calibrated class probabilities of rows of codes, whose target column is ignored. (rows, classes)"""
         return softmax(self._label_model.logits(codes) / self.temperature + self.offsets)
 
-    def predict(self, codes: Codes) -> Codes:
-        """The likeliest label of each row."""
-        return self.probabilities(codes).argmax(axis=1).astype(np.int32)
-
-    def codes(self, rows: int, seed: int) -> Iterator[tuple[Codes, np.random.Generator]]:
-        """Blocks of synthetic codes, each with the generator that its decoding goes on with."""
-        for block, start in enumerate(range(0, rows, _BLOCK)):
-            generator = np.random.default_rng([seed, block])
-            codes = self._features(min(_BLOCK, rows - start), generator)
-            probabilities = self.probabilities(codes)
-            if self._labels == "argmax":
-                labels = probabilities.argmax(axis=1).astype(np.int32)
-            else:
-                labels = systematic_labels(probabilities, generator)
-            codes[:, self.schema.target_index] = labels
-            yield codes, generator
-
-    def frames(self, rows: int, seed: int) -> Iterator[pd.DataFrame]:
-        """Released rows in chunks of native values."""
-        for codes, generator in self.codes(rows, seed):
-            yield self.schema.decode(codes, generator)
-
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """All that was learnt."""
         return {
@@ -230,6 +204,11 @@ class DpdsynModel(Model):
     def facts(self) -> Mapping[str, Any]:
         """What the statement says of the fit."""
         return {"temperature": self.temperature}
+
+    def _block(self, rows: int, generator: np.random.Generator) -> Codes:
+        codes = self._features(rows, generator)
+        codes[:, self.schema.target_index] = self._labels_of(self.probabilities(codes), generator)
+        return codes
 
     def _features(self, rows: int, generator: np.random.Generator) -> Codes:
         return np.column_stack([systematic_sample(d, rows, generator) for d in self.distributions])

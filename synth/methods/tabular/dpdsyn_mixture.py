@@ -17,32 +17,31 @@ regression, which has no interactions, can hold.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from synth.contract import Contract, MixtureOptions
 from synth.events import DiscreteGaussian
 from synth.guard import Sealed, Spend
 from synth.mechanisms import noisy_marginals, noisy_pairs, noisy_weighted_histograms
-from synth.methods.base import Arrays, Model, RunOnce
+from synth.methods.base import Arrays, RunOnce
 from synth.methods.tabular import label_regression
+from synth.methods.tabular.drawing import TabularModel
 from synth.methods.tabular.groups import Groups, most_groups, smallest_share
 from synth.methods.tabular.label_regression import LabelRegression
-from synth.methods.tabular.marginals import Probabilities, estimate_distributions, smoothed, systematic_labels
+from synth.methods.tabular.marginals import Probabilities, estimate_distributions, smoothed
 from synth.methods.tabular.mixture import Mixture, fit_mixture
 from synth.plan import Demand, ReleasePlan, integer_queries, nominal_rho
 from synth.progress import Progress
 from synth.records import TRAIN, CodedRecords
 from synth.schema import Codes, Schema
 
-_BLOCK = 65_536
 _COARSE, _FINE = 0.15, 0.05  # shares of groups: above the first a release is warned of, the second is worth having
 
 
@@ -190,8 +189,7 @@ class DpdsynMixture:
         edges = np.cumsum(groups.sizes)[:-1]
         tables = np.split(np.asarray(arrays["tables"], np.float64), edges, axis=1)
         target = schema.target_index
-        counts = [size for i, size in enumerate(groups.sizes) if i != target]
-        starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
+        starts = label_regression.edges(groups.sizes, target)[:-1]
         return DpdsynMixtureModel(
             schema,
             _options(contract),
@@ -205,7 +203,7 @@ class DpdsynMixture:
         )
 
 
-class DpdsynMixtureModel(Model):
+class DpdsynMixtureModel(TabularModel):
     """The finished model; everything in it was released by a charged mechanism or is public.
 
     :param distributions: of every column over its codes.
@@ -223,40 +221,15 @@ class DpdsynMixtureModel(Model):
         regression: LabelRegression,
         labeller: LabelRegression,
     ) -> None:
-        self.schema = schema
-        self.distributions = list(distributions)
+        super().__init__(schema, distributions, options.labels)
         self.groups = groups
         self.mixture = mixture
         self.regression = regression
         self.labeller = labeller
-        self._labels = options.labels
 
     def probabilities(self, codes: Codes) -> Probabilities:
         """Class probabilities of rows of codes, whose target column is ignored. (rows, classes)"""
         return self.regression.probabilities(self.groups.of(codes))
-
-    def predict(self, codes: Codes) -> Codes:
-        """The likeliest label of each row."""
-        return self.probabilities(codes).argmax(axis=1).astype(np.int32)
-
-    def codes(self, rows: int, seed: int) -> Iterator[tuple[Codes, np.random.Generator]]:
-        """Blocks of synthetic codes, each with the generator that its decoding goes on with."""
-        for block, start in enumerate(range(0, rows, _BLOCK)):
-            generator = np.random.default_rng([seed, block])
-            groups = self.mixture.rows(min(_BLOCK, rows - start), generator)
-            probabilities = self.labeller.probabilities(groups)
-            if self._labels == "argmax":
-                labels = probabilities.argmax(axis=1).astype(np.int32)
-            else:
-                labels = systematic_labels(probabilities, generator)
-            codes = self.groups.drawn(groups, self.distributions, generator)
-            codes[:, self.schema.target_index] = labels
-            yield codes, generator
-
-    def frames(self, rows: int, seed: int) -> Iterator[pd.DataFrame]:
-        """Released rows in chunks of native values."""
-        for codes, generator in self.codes(rows, seed):
-            yield self.schema.decode(codes, generator)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """All that was learnt."""
@@ -274,6 +247,13 @@ class DpdsynMixtureModel(Model):
     def facts(self) -> Mapping[str, Any]:
         """What the statement says of the fit."""
         return {"groups": dict(zip(self.schema.names, self.groups.sizes, strict=True))}
+
+    def _block(self, rows: int, generator: np.random.Generator) -> Codes:
+        groups = self.mixture.rows(rows, generator)
+        labels = self._labels_of(self.labeller.probabilities(groups), generator)
+        codes = self.groups.drawn(groups, self.distributions, generator)
+        codes[:, self.schema.target_index] = labels
+        return codes
 
 
 def _options(contract: Contract) -> MixtureOptions:

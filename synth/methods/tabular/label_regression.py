@@ -90,6 +90,14 @@ class LabelRegression:
         return weights
 
 
+def edges(groups: Sequence[int], target: int) -> npt.NDArray[np.int64]:
+    """Where the weights of each column but the target start, and where the last end.
+
+    :param groups: how many groups each column has.
+    """
+    return np.concatenate([[0], np.cumsum([size for i, size in enumerate(groups) if i != target])]).astype(np.int64)
+
+
 def summed_sizes(groups: Sequence[int], target: int) -> list[int]:
     """Sizes of the columns of :func:`summed_codes`.
 
@@ -118,8 +126,7 @@ def fit(mixture: Mixture, target: int, classes: int) -> LabelRegression:
     :param classes: the first so many groups of the target; a row teaches as much as it is likely to have one of them,
         not null.
     """
-    counts = [table.shape[1] for i, table in enumerate(mixture.tables) if i != target]
-    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    starts = edges([table.shape[1] for table in mixture.tables], target)
     rows = drawn_rows(mixture)
     wanted = mixture.conditional(target, rows)[:, :classes].astype(np.float32)
     model = LabelRegression(target, np.zeros((int(starts[-1]) + 1, classes)), starts[:-1], np.zeros(classes))
