@@ -109,13 +109,8 @@ def backends() -> Iterator[list[Backend]]:
             console.print("[bold yellow]SKIPPED: postgresql[/] - its programs are not installed")
             yield [OnSqlite(Path(folder))]
             return
-        server = postgres.Server(programs, waits_for_disk=True)
-        try:
-            server.start()
-            postgres.create_roles(server)
+        with postgres.running(programs, waits_for_disk=True) as server:
             yield [OnSqlite(Path(folder)), OnPostgresql(server)]
-        finally:
-            server.remove()
 
 
 def insist(call: Callable[[], Any]) -> Any:

@@ -76,13 +76,8 @@ def _postgresql() -> Iterator[int | None]:
         console.print("[bold yellow]SKIPPED: PostgreSQL[/] - it is not installed")
         yield None
         return
-    server = postgres.Server(programs)
-    try:
-        server.start()
-        postgres.create_roles(server)
+    with postgres.running(programs) as server:
         yield server.port
-    finally:
-        server.remove()
 
 
 @contextlib.contextmanager

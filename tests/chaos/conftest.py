@@ -19,13 +19,8 @@ def port() -> Iterator[int]:
     programs = postgres.binaries()
     if programs is None:
         pytest.skip("PostgreSQL is not installed, so crashes of runs whose ledger is there are NOT tested")
-    running = postgres.Server(programs)
-    try:
-        running.start()
-        postgres.create_roles(running)
-        yield running.port
-    finally:
-        running.remove()
+    with postgres.running(programs) as server:
+        yield server.port
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])

@@ -40,15 +40,9 @@ def postgresql_server() -> Iterator[Server]:
     programs = postgres.binaries()
     if programs is None:
         pytest.skip("PostgreSQL is not installed, so faults of its server are NOT tested; install it")
-    running = Server(programs)
-    try:
-        running.start()
-        postgres.create_roles(running)
-        made = LedgerDatabase.create(running, "ledger")
-        made.migrate()
-        yield running
-    finally:
-        running.remove()
+    with postgres.running(programs) as started:
+        LedgerDatabase.create(started, "ledger").migrate()
+        yield started
 
 
 @pytest.fixture

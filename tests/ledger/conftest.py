@@ -52,13 +52,8 @@ def server() -> Iterator[Server]:
             "neither in PATH nor in /usr/lib/postgresql/*/bin; install them, on Debian and Ubuntu with "
             "`apt-get install postgresql`"
         )
-    running = Server(programs)
-    try:
-        running.start()
-        postgres.create_roles(running)
-        yield running
-    finally:
-        running.remove()
+    with postgres.running(programs) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

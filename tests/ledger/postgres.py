@@ -18,6 +18,8 @@ import subprocess
 import tempfile
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,7 +156,19 @@ class Server:
         return False
 
 
-def create_roles(server: Server) -> None:
+@contextmanager
+def running(programs: Path, **settings: Any) -> Iterator[Server]:
+    """A server with the three roles, gone at the end; settings are those of :class:`Server`."""
+    server = Server(programs, **settings)
+    try:
+        server.start()
+        _create_roles(server)
+        yield server
+    finally:
+        server.remove()
+
+
+def _create_roles(server: Server) -> None:
     with server.psycopg("postgres") as connection:
         for role in (OWNER, OFFICER, WORKER):
             connection.execute(
