@@ -1,12 +1,9 @@
-"""DP-SGD as it runs: the gradients that reach the optimizer, and the batches that were drawn."""
+"""DP-SGD as it runs: the gradients that reach the optimizer, and what is returned."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,74 +11,16 @@ import pytest
 import torch
 from scipy import stats
 from torch import nn
-from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from synth import dpsgd
 from synth.device import DeviceNormal
 from synth.dpsgd import SecureDPOptimizer, TrainingSettings, normal_on, train
 from synth.events import PoissonGaussian
 from synth.randomness import standard_normal
-from synth.records import Ownership
-from tests.chance import ALPHA, histogram_p, normal_scale_p, rate_p
-from tests.sealed import own_units
+from tests.chance import ALPHA, normal_scale_p
+from tests.dpsgd_runs import SETTINGS, Rows, each_alone, linear, random_rows, run
 
-SETTINGS = TrainingSettings(clipping_norm=0.7, expected_batch=50.0, learning_rate=0.01, steps=1)
 Patch = Callable[[pytest.MonkeyPatch], None]
-
-
-@contextmanager
-def gradients() -> Iterator[list[npt.NDArray[np.float64]]]:
-    """The noisy gradients that Adam is handed, one vector a step."""
-    seen: list[npt.NDArray[np.float64]] = []
-
-    def look(optimizer: Any, *_: Any) -> None:
-        if isinstance(optimizer, torch.optim.Adam):
-            parts = [p.grad.detach().cpu().numpy().ravel() for group in optimizer.param_groups for p in group["params"]]
-            seen.append(np.concatenate(parts).astype(np.float64))
-
-    handle = register_optimizer_step_pre_hook(look)
-    try:
-        yield seen
-    finally:
-        handle.remove()
-
-
-class Rows:
-    """Private rows; remembers which were asked for."""
-
-    def __init__(self, features: npt.ArrayLike, labels: npt.ArrayLike) -> None:
-        self.features = torch.tensor(np.asarray(features), dtype=torch.float32)
-        self.labels = torch.tensor(np.asarray(labels), dtype=torch.int64)
-        self.asked: list[npt.NDArray[np.int64]] = []
-
-    def __call__(self, chosen: npt.NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-        self.asked.append(chosen)
-        return self.features[chosen], self.labels[chosen]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-def random_rows(count: int, width: int) -> Rows:
-    generator = np.random.default_rng(5)
-    return Rows(generator.normal(size=(count, width)) * 3, generator.integers(0, 2, count))
-
-
-def each_alone(rows: int) -> Ownership:
-    return Ownership(own_units(rows))
-
-
-def linear(width: int, classes: int = 2) -> nn.Sequential:
-    layer = nn.Linear(width, classes)
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return nn.Sequential(layer)
-
-
-def run(rows: Rows, event: PoissonGaussian, settings: TrainingSettings = SETTINGS) -> list[npt.NDArray[np.float64]]:
-    with gradients() as seen:
-        train(linear(rows.features.shape[1]), each_alone(len(rows)), rows, event, replace(settings, steps=event.steps))
-    return seen
 
 
 def without_noise(patch: pytest.MonkeyPatch) -> None:
@@ -278,63 +217,6 @@ def test_poisoned_gradients_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     broken_rows_kept(monkeypatch)
     with pytest.raises(AssertionError):
         check_broken_rows(monkeypatch)
-
-
-def fixed_size(count: int, rate: float) -> npt.NDArray[np.bool_]:
-    mask = np.zeros(count, bool)
-    mask[np.random.default_rng().permutation(count)[: round(count * rate)]] = True
-    return mask
-
-
-class Shuffled:
-    """Epochs of a shuffled table: every row once in each."""
-
-    def __init__(self) -> None:
-        self.left = np.zeros(0, np.int64)
-
-    def __call__(self, count: int, rate: float) -> npt.NDArray[np.bool_]:
-        size = round(count * rate)
-        if len(self.left) < size:
-            self.left = np.random.default_rng().permutation(count)
-        mask = np.zeros(count, bool)
-        mask[self.left[:size]], self.left = True, self.left[size:]
-        return mask
-
-
-def check_batches() -> None:
-    """Sizes of 160 batches of 60 rows at rate 0.25, how often each row came, and how often in two batches running."""
-    rows, steps = random_rows(60, 2), 160
-    run(rows, PoissonGaussian(1.0, 0.25, steps))
-    assert len(rows.asked) == steps
-    drawn = np.zeros((steps, 60), bool)
-    for step, chosen in enumerate(rows.asked):
-        drawn[step, chosen] = True
-        assert len(set(chosen.tolist())) == len(chosen)
-    sizes, often = Counter(drawn.sum(axis=1).tolist()), drawn.sum(axis=0)
-    assert histogram_p(sizes, lambda size: float(stats.binom.pmf(size, 60, 0.25))) >= ALPHA / 4
-    spread = float(((often - steps * 0.25) ** 2).sum() / (steps * 0.25 * 0.75))
-    assert 2 * min(stats.chi2.sf(spread, 60), stats.chi2.cdf(spread, 60)) >= ALPHA / 4
-    running = drawn[::2] & drawn[1::2]
-    assert rate_p(int(running.sum()), running.size, 0.25**2) >= ALPHA / 4
-
-
-@pytest.mark.statistical
-def test_batches_are_poisson_samples() -> None:
-    """Fails about once in a million runs."""
-    check_batches()
-
-
-@pytest.mark.parametrize("sampler", [fixed_size, Shuffled()], ids=["fixed size", "shuffled epochs"])
-def test_other_batches_are_caught(monkeypatch: pytest.MonkeyPatch, sampler: Callable[..., Any]) -> None:
-    monkeypatch.setattr(dpsgd, "poisson_mask", sampler)
-    with pytest.raises(AssertionError):
-        check_batches()
-
-
-def test_empty_batches_take_their_noise_and_go_on() -> None:
-    seen = run(random_rows(3, 2), PoissonGaussian(1.0, 1e-9, 5))
-    assert len(seen) == 5
-    assert all(np.isfinite(step).all() and (step != 0).all() for step in seen)
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,8 @@ from synth.run import plan_release
 from synth.schema import Schema
 from synth.source import read_snapshot, rows_kept
 from tests.chance import ALPHA, rate_p
+from tests.dpsgd_runs import gradients
 from tests.example_contract import contract, document, planned
-from tests.test_dpsgd import gradients
 
 KEY = b"k" * 32
 
