@@ -14,6 +14,7 @@ import pytest
 
 from synth.contract import Contract
 from synth.methods.tabular.dpdsyn import Dpdsyn, DpdsynModel
+from synth.methods.tabular.drawing import TabularModel
 from synth.methods.tabular.label_model import (
     CONFIDENCE_BINS,
     LabelModel,
@@ -69,24 +70,8 @@ def fitted() -> tuple[DpdsynModel, Contract, Schema, Codes]:
     return fit({}, 1600)
 
 
-def drawn(model: DpdsynModel, rows: int, seed: int = 1) -> pd.DataFrame:
+def drawn(model: TabularModel, rows: int, seed: int = 1) -> pd.DataFrame:
     return pd.concat(list(model.frames(rows, seed)), ignore_index=True)
-
-
-def test_the_same_model_and_seed_draw_the_same_rows(fitted: Any) -> None:
-    model = fitted[0]
-    pd.testing.assert_frame_equal(drawn(model, 500), drawn(model, 500))
-    assert not drawn(model, 500).equals(drawn(model, 500, seed=2))
-
-
-def test_rows_come_in_chunks_that_add_up(fitted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = fitted[0]
-    monkeypatch.setattr("synth.methods.tabular.drawing._BLOCK", 128)
-    chunks = list(model.frames(1000, 3))
-    assert [len(chunk) for chunk in chunks] == [128] * 7 + [104]
-    again = list(model.frames(300, 3))
-    pd.testing.assert_frame_equal(again[0], chunks[0])
-    assert len({chunk.to_csv() for chunk in chunks}) == len(chunks)
 
 
 def test_a_restored_model_draws_the_same_rows(fitted: Any) -> None:

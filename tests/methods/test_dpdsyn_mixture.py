@@ -24,6 +24,7 @@ from synth.progress import silent
 from synth.schema import Codes, Schema
 from tests.example_contract import contract, planned
 from tests.methods import test_dpdsyn
+from tests.methods.test_dpdsyn import drawn
 from tests.sealed import own_units, sealed_codes, uncharged
 
 MIXTURE: dict[str, Any] = {"method.options": {"structure": "mixture", "components": 20}}
@@ -72,10 +73,6 @@ def fitted() -> tuple[DpdsynMixtureModel, Contract, Schema, Codes]:
     return fit(MIXTURE, 1600)
 
 
-def drawn(model: DpdsynMixtureModel, rows: int, seed: int = 1) -> pd.DataFrame:
-    return pd.concat(list(model.frames(rows, seed)), ignore_index=True)
-
-
 def is_a_release(model: DpdsynMixtureModel, schema: Schema, rows: int = 333) -> pd.DataFrame:
     """Rows of the declared columns and types, null where it may be, and a label in each."""
     frame = drawn(model, rows)
@@ -84,21 +81,6 @@ def is_a_release(model: DpdsynMixtureModel, schema: Schema, rows: int = 333) -> 
     for column in schema.columns:
         assert (column.nullable and column.name != schema.target) or not frame[column.name].isna().any()
     return frame
-
-
-def test_the_same_model_and_seed_draw_the_same_rows(fitted: Any) -> None:
-    model = fitted[0]
-    pd.testing.assert_frame_equal(drawn(model, 500), drawn(model, 500))
-    assert not drawn(model, 500).equals(drawn(model, 500, seed=2))
-
-
-def test_rows_come_in_chunks_that_add_up(fitted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = fitted[0]
-    monkeypatch.setattr("synth.methods.tabular.drawing._BLOCK", 128)
-    chunks = list(model.frames(1000, 3))
-    assert [len(chunk) for chunk in chunks] == [128] * 7 + [104]
-    pd.testing.assert_frame_equal(next(model.frames(300, 3)), chunks[0])
-    assert len({chunk.to_csv() for chunk in chunks}) == len(chunks)
 
 
 @pytest.mark.parametrize("changes", [MIXTURE, MULTICLASS, NULLABLE_TARGET, TWO_COLUMNS])
