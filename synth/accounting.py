@@ -112,7 +112,7 @@ class RenyiFilter:
     @property
     def delta_capacity(self) -> int:
         """What may be added to δ in all, in 10⁻¹⁸, rounded down."""
-        return math.floor(Fraction(self.selection_delta) * ATTO)
+        return math.floor(Fraction(repr(self.selection_delta)) * ATTO)  # as the officer wrote it
 
     def cost(self, event: Event) -> int:
         """Nano-nats that an event costs, rounded up."""
@@ -121,7 +121,7 @@ class RenyiFilter:
 
 def delta_cost(event: Event) -> int:
     """What an event adds to δ whatever the ε, in 10⁻¹⁸, rounded up."""
-    return math.ceil(Fraction(additive_delta(event)) * ATTO)
+    return math.ceil(Fraction(repr(additive_delta(event))) * ATTO)
 
 
 def _renyi_budget(epsilon: float, delta: float, order: float) -> float:

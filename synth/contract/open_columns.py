@@ -6,7 +6,9 @@ probability. That probability adds to δ, whatever the noise, each time that the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from synth.contract.columns import OpenCategoricalColumn
@@ -14,7 +16,7 @@ from synth.contract.columns import OpenCategoricalColumn
 if TYPE_CHECKING:
     from synth.contract.models import Privacy
 
-DEFAULT_SHARE_OF_DELTA = 0.1
+DEFAULT_SHARE_OF_DELTA = Fraction(1, 10)
 _MOST = 0.5  # of privacy.delta, all attempts together: the rest of the release has to live on what is left
 
 
@@ -26,13 +28,13 @@ def open_columns(columns: Mapping[str, Any]) -> dict[str, OpenCategoricalColumn]
 def selection_deltas(columns: Mapping[str, Any], delta: float) -> dict[str, float]:
     """What each open column takes of ``delta``, privacy.delta, each time the selection runs."""
     opened = open_columns(columns)
-    default = delta * DEFAULT_SHARE_OF_DELTA / max(1, len(opened))
+    default = float(Fraction(repr(delta)) * DEFAULT_SHARE_OF_DELTA / max(1, len(opened)))
     return {name: column.selection_delta or default for name, column in opened.items()}
 
 
 def selection_faults(columns: Mapping[str, Any], privacy: Privacy) -> Iterator[tuple[str, str, str]]:
     """Path, given and problem of every open column that takes too much."""
-    total = sum(selection_deltas(columns, privacy.delta).values()) * privacy.max_attempts
+    total = math.fsum(selection_deltas(columns, privacy.delta).values()) * privacy.max_attempts
     if total <= _MOST * privacy.delta * (1 + 1e-9):
         return
     for name, column in open_columns(columns).items():
@@ -40,6 +42,6 @@ def selection_faults(columns: Mapping[str, Any], privacy: Privacy) -> Iterator[t
             yield (
                 f"schema.{name}.selection_delta",
                 f"{column.selection_delta:g}",
-                f"all open columns, max_attempts={privacy.max_attempts} times, take {total:.3g}; accepted: at most half "
-                f"of privacy.delta, {_MOST * privacy.delta:g}",
+                f"all open columns, max_attempts={privacy.max_attempts} times, take {total:.3g}; accepted: at most "
+                f"half of privacy.delta, {_MOST * privacy.delta:g}",
             )

@@ -240,9 +240,9 @@ def delta_refusal(policy: str, balance: Balance, asked: int, purpose: str) -> st
         return f"{units / 10**18:.3g}"
 
     return (
-        f"{budget_name(policy, balance.window)} does not admit {purpose}: selecting categories of open columns would add "
-        f"{of_delta(asked)} to δ. Set aside for that by the policy's selection_delta: {of_delta(balance.delta_capacity)}"
-        f", of which {of_delta(balance.delta_held)} is spent or reserved. What was spent never comes back. Lower "
+        f"{budget_name(policy, balance.window)} does not admit {purpose}: selecting categories of open columns would "
+        f"add {of_delta(asked)} to δ. The policy's selection_delta sets aside {of_delta(balance.delta_capacity)} for "
+        f"that, of which {of_delta(balance.delta_held)} is spent or reserved. What was spent never comes back. Lower "
         "selection_delta of the open columns in the share contract, or declare their categories"
     )
 

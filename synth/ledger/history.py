@@ -118,8 +118,7 @@ class Replay:
             self.capacity, self.succeeds = payload["capacity"], payload.get("succeeds")
             self.delta_capacity = payload.get("delta_capacity", 0)
             self.held = self.spent = opening(payload)
-            _require(all(0 <= total(self.held, window) for window in windows_of(self.held)))
-            _require(all(self._within(window) for window in windows_of(self.held)))
+            _require(all(total(self.held, window) >= 0 and self._within(window) for window in windows_of(self.held)))
         elif entry.kind == "reserve":
             _require(entry.key == keys.reserve_key(entry.run) and entry.run not in self.runs)
             charges = {charge["mechanism"]: Charge.from_json(charge) for charge in payload["charges"]}
