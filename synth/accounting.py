@@ -121,7 +121,7 @@ class RenyiFilter:
 
 def delta_cost(event: Event) -> int:
     """What an event adds to δ whatever the ε, in 10⁻¹⁸, rounded up."""
-    return math.ceil(Fraction(repr(additive_delta(event))) * ATTO)
+    return math.ceil(Fraction(repr(float(additive_delta(event)))) * ATTO)
 
 
 def _renyi_budget(epsilon: float, delta: float, order: float) -> float:
