@@ -17,6 +17,7 @@ from synth import steps
 from synth.accounting import ATTO
 from synth.cli.plans import plan_document, show_plan
 from synth.errors import BudgetExceeded, PolicyError, SluiceError, StepFailed
+from synth.measurements import Measurements
 from synth.release.verify import verify_release
 from synth.run import plan_release
 from tests.conftest import MIXTURE, Deployment, after_validation, people, run_all, starts
@@ -101,6 +102,9 @@ def test_the_release_says_what_was_selected_and_its_claim_recomputes(shop: Deplo
     (mechanism,) = [m for m in statement["mechanisms"] if m["name"] == "categories"]
     assert mechanism["branches"] == ["train"]
     assert set(mechanism["noise"]["thresholds"]) == {"likes"}
+    measured = Measurements.read(released(facts) / "measurements.parquet")
+    assert measured.share({"likes": "gouda"}, 0.999999).low > 0.25
+    assert measured.share({"likes": OTHER}, 0.999999).low > 0.2
     (column,) = [c for c in statement["columns"] if c["name"] == "likes"]
     assert column["categories"] == [*sorted(COMMON), OTHER]
     assert column["other"] == OTHER
