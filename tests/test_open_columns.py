@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from synth.accounting import ATTO
 from synth.cli.plans import plan_document, show_plan
 from synth.errors import BudgetExceeded, PolicyError, SluiceError, StepFailed
 from synth.measurements import Measurements
+from synth.release.claim import claim_problems
 from synth.release.verify import verify_release
 from synth.run import plan_release
 from tests.conftest import MIXTURE, Deployment, after_validation, people, run_all, starts
@@ -110,6 +112,38 @@ def test_the_release_says_what_was_selected_and_its_claim_recomputes(shop: Deplo
     assert column["other"] == OTHER
     for page in ("README.md", "privacy_statement.md"):
         assert f"all else is {OTHER}" in (released(facts) / page).read_text(encoding="utf-8")
+
+
+def test_a_statement_that_hides_what_selection_adds_to_delta_is_found(shop: Deployment) -> None:
+    facts = run_all(shop.run(**opened()))
+    path = released(facts) / "privacy_statement.json"
+
+    def forged(change: Callable[[dict[str, Any]], object]) -> list[str]:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        change(document)
+        return list(claim_problems(document))
+
+    assert forged(lambda s: None) == []
+    assert forged(lambda s: s["claim"].pop("selection_delta"))
+    assert forged(lambda s: s["claim"].update(selection_delta=1e-7))
+    assert forged(lambda s: s["cumulative"].pop("policy_selection_delta"))
+    assert forged(lambda s: s["cumulative"].update(selection_delta_spent=1e-7))
+    (event,) = [i for i, m in enumerate(json.loads(path.read_text())["mechanisms"]) if m["name"] == "categories"]
+    with pytest.raises(ValueError, match="probability"):
+        forged(lambda s: s["mechanisms"][event]["event"].update(thresholds=[2]))
+    assert any("epsilon" in p for p in forged(lambda s: s["mechanisms"][event]["event"].update(sigma=2.0)))
+
+
+def test_an_open_column_can_be_validated_before_anything_is_selected(shop: Deployment) -> None:
+    expectation = {
+        "type": "expect_column_value_lengths_to_be_between",
+        "kwargs": {"column": "likes", "max_value": 30},
+        "tolerance": 0.5,
+    }
+    run = shop.run(**opened(), expectations=[expectation])
+    after_validation(run)
+    assert run.schema.awaits_selection
+    assert starts(run)["categories"] == 0
 
 
 def test_a_column_without_any_common_value_is_all_others(shop: Deployment) -> None:
