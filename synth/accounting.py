@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
@@ -19,11 +20,12 @@ from dp_accounting.pld import privacy_loss_distribution
 from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
 from dp_accounting.rdp import RdpAccountant
 
-from synth.events import Event
+from synth.events import Event, additive_delta
 
 FINE_INTERVAL = 1e-4
 COARSE_INTERVAL = 1e-3
 NANO = 10**9
+ATTO = 10**18
 # Whole orders only: the sampled Gaussian's Rényi divergence has a finite exact sum there; at fractional ones the
 # series may fail to converge.
 _ORDERS = [*range(2, 64), *range(64, 257, 16), 512, 1024]
@@ -57,7 +59,10 @@ def epsilon_by_renyi(events: Sequence[Event], delta: float) -> float:
     accountant = RdpAccountant(orders=_ORDERS)
     for event in events:
         accountant.compose(event.dp_event())
-    return float(accountant.get_epsilon(delta)) if events else 0.0
+    left = delta - math.fsum(additive_delta(event) for event in events)
+    if left <= 0:
+        return math.inf
+    return float(accountant.get_epsilon(left)) if events else 0.0
 
 
 def renyi(event: Event, order: float) -> float:
@@ -81,26 +86,42 @@ def dominated(smaller: Sequence[Event], larger: Sequence[Event], upto: float) ->
 
 @dataclass(frozen=True)
 class RenyiFilter:
-    """Admission for one policy: the sum of Rényi costs at ``order`` stays within ``capacity`` nano-nats."""
+    """Admission for one policy: the sum of Rényi costs at ``order`` stays within ``capacity`` nano-nats.
+
+    What events add to δ whatever the ε has an account of its own, in whole 10⁻¹⁸: it stays within ``selection_delta``,
+    which is set aside, and the capacity is that of the rest of δ. Both together are (ε, δ) over all releases, however
+    these are chosen (Whitehouse, Ramdas, Rogers, Wu, 2023, Theorem 1, for one order).
+    """
 
     order: int
     epsilon: float
     delta: float
+    selection_delta: float = 0.0
 
     @classmethod
-    def for_budget(cls, epsilon: float, delta: float) -> RenyiFilter:
+    def for_budget(cls, epsilon: float, delta: float, selection_delta: float = 0.0) -> RenyiFilter:
         """The filter whose order admits most Gaussian releases; depends on public numbers only."""
-        best = max(range(2, 1025), key=lambda order: _renyi_budget(epsilon, delta, order) / order)
-        return cls(best, epsilon, delta)
+        best = max(range(2, 1025), key=lambda order: _renyi_budget(epsilon, delta - selection_delta, order) / order)
+        return cls(best, epsilon, delta, selection_delta)
 
     @property
     def capacity(self) -> int:
         """Nano-nats that may be spent in all, rounded down."""
-        return math.floor(max(0.0, _renyi_budget(self.epsilon, self.delta, self.order)) * NANO)
+        return math.floor(max(0.0, _renyi_budget(self.epsilon, self.delta - self.selection_delta, self.order)) * NANO)
+
+    @property
+    def delta_capacity(self) -> int:
+        """What may be added to δ in all, in 10⁻¹⁸, rounded down."""
+        return math.floor(Fraction(repr(self.selection_delta)) * ATTO)  # as the officer wrote it
 
     def cost(self, event: Event) -> int:
         """Nano-nats that an event costs, rounded up."""
         return math.ceil(renyi(event, self.order) * NANO)
+
+
+def delta_cost(event: Event) -> int:
+    """What an event adds to δ whatever the ε, in 10⁻¹⁸, rounded up."""
+    return math.ceil(Fraction(repr(float(additive_delta(event)))) * ATTO)
 
 
 def _renyi_budget(epsilon: float, delta: float, order: float) -> float:

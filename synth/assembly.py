@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from synth import __version__, validation
-from synth.accounting import epsilon
+from synth.accounting import ATTO, epsilon
 from synth.device import DEVICES, training_device
 from synth.errors import TamperedArtifact
 from synth.events import Event, PoissonGaussian, event_from_document
@@ -168,6 +168,8 @@ def _budget_facts(run: Run) -> BudgetFacts:
                 "policy_delta": policy.delta,
                 "epsilon_release": run.plan.charged_epsilon(attempts),
                 "epsilon_all_releases": epsilon_of_policy(run),
+                "policy_selection_delta": policy.selection_delta or 0.0,
+                "selection_delta_spent": balance.delta_held / ATTO,
                 "share_spent": balance.total / balance.capacity,
                 "attempts": attempts,
                 "filter_order": run.registered.filter.order,

@@ -67,7 +67,7 @@ def noisy_histogram(
     :param owners: the unit of each row; without it each row is a unit of its own.
     """
     _require(event, compositions=1)
-    _require_bounded(len(codes), owners, event.sensitivity)
+    require_bounded(len(codes), owners, event.sensitivity)
     return noisy_integers(np.bincount(codes, minlength=size), event.sigma)
 
 
@@ -80,7 +80,7 @@ def noisy_marginals(
     queries of sensitivity k as there are columns.
     """
     _require(event, compositions=len(sizes))
-    _require_bounded(len(codes), owners, event.sensitivity)
+    require_bounded(len(codes), owners, event.sensitivity)
     exact = [np.bincount(codes[:, i], minlength=size) for i, size in enumerate(sizes)]
     noisy = noisy_integers(np.concatenate(exact), event.sigma)
     return np.split(noisy, np.cumsum(sizes)[:-1])
@@ -99,7 +99,7 @@ def noisy_pairs(
     """
     pairs = list(combinations(range(len(sizes)), 2))
     _require(event, compositions=len(pairs))
-    _require_bounded(len(codes), owners, event.sensitivity)
+    require_bounded(len(codes), owners, event.sensitivity)
     exact = []
     for i, j in pairs:
         known = (codes[:, i] >= 0) & (codes[:, j] >= 0)
@@ -132,7 +132,7 @@ def noisy_weighted_histograms(
     # In floating point, where the smallest integer, which is what NaN becomes, has a size.
     if event.sensitivity % most or (len(weights) and np.abs(weights.astype(np.float64)).sum(axis=1).max() > most):
         raise ValueError(f"Expected weights of at most {most} a row and a sensitivity that is a multiple of it.")
-    _require_bounded(len(codes), owners, event.sensitivity // most)
+    require_bounded(len(codes), owners, event.sensitivity // most)
     exact = [
         np.bincount(codes[:, i], weights[:, w], minlength=size)
         for i, size in enumerate(sizes)
@@ -170,7 +170,7 @@ def _require(event: DiscreteGaussian, *, compositions: int, sensitivity: int | N
         )
 
 
-def _require_bounded(rows: int, owners: Owners | None, most: int) -> None:
+def require_bounded(rows: int, owners: Owners | None, most: int) -> None:
     """A bound that is only believed is no bound: a unit with more rows than the event charges for ends the release."""
     if owners is None:
         return

@@ -9,6 +9,7 @@ charged to both branches.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import secrets
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from typing import Any
 from synth.accounting import RenyiFilter
 from synth.anchors import note_successor, noted
 from synth.canonical import canonical_json
-from synth.contract import Contract, Policy, WindowRule, resolve_uri
+from synth.contract import Contract, Policy, WindowRule, resolve_uri, selection_deltas
 from synth.errors import PolicyError
 from synth.ledger import Ledger
 from synth.schema import Schema
@@ -43,7 +44,9 @@ class RegisteredPolicy:
     def from_document(cls, document: Mapping[str, Any]) -> RegisteredPolicy:
         """From the document that :func:`register` handed to the ledger."""
         policy = Policy.model_validate(document["policy"])
-        privacy_filter = RenyiFilter(document["order"], policy.epsilon, policy.delta)
+        privacy_filter = RenyiFilter(
+            document["order"], policy.epsilon, policy.delta, selection_delta=policy.selection_delta or 0.0
+        )
         return cls(policy, privacy_filter, tuple(document["sources"]), document["key_fingerprint"])
 
     def split_key(self, keys: Path) -> bytes:
@@ -101,7 +104,7 @@ def register(ledger: Ledger, settings: Settings, policy: Policy, *, by: str) -> 
     :raises AnchorsUnavailable: where it succeeds another: before anything is registered if what was noted cannot be
         read, afterwards if the succession cannot be noted; registering again then notes it.
     """
-    privacy_filter = RenyiFilter.for_budget(policy.epsilon, policy.delta)
+    privacy_filter = RenyiFilter.for_budget(policy.epsilon, policy.delta, policy.selection_delta or 0.0)
     if policy.succeeds is not None:
         try:
             record = ledger.policy(policy.succeeds)
@@ -124,7 +127,14 @@ def register(ledger: Ledger, settings: Settings, policy: Policy, *, by: str) -> 
         "order": privacy_filter.order,
         "key_fingerprint": _fingerprint(_key(settings.keys / f"{policy.name}.key")),
     }
-    entry = ledger.register(policy.name, document, privacy_filter.capacity, by, succeeds=policy.succeeds)
+    entry = ledger.register(
+        policy.name,
+        document,
+        privacy_filter.capacity,
+        by,
+        succeeds=policy.succeeds,
+        delta_capacity=privacy_filter.delta_capacity,
+    )
     if policy.succeeds is not None and settings.anchors is not None:
         note_successor(settings.anchors, policy.succeeds, entry)
     return RegisteredPolicy.from_document(document)
@@ -155,6 +165,7 @@ def policy_for(ledger: Ledger, contract: Contract) -> RegisteredPolicy:
         )
     if privacy.delta > policy.delta:
         faults.append(f"privacy.delta={privacy.delta:g} is above the policy's delta={policy.delta:g}")
+    faults += _selection_faults(contract, policy)
     if contract.approval.mode == "human" and not policy.approval.approvers:
         faults.append("approval.mode is human, the policy names no approvers, so nobody could ever approve")
     if policy.approval.mode == "human" and contract.approval.mode != "human":
@@ -166,6 +177,24 @@ def policy_for(ledger: Ledger, contract: Contract) -> RegisteredPolicy:
             + lines
         )
     return registered
+
+
+def _selection_faults(contract: Contract, policy: Policy) -> list[str]:
+    """Why open columns cannot have what they take of δ from what the policy set aside."""
+    deltas = selection_deltas(contract.columns, contract.privacy.delta)
+    named, taken = ", ".join(f"schema.{name}" for name in deltas), math.fsum(deltas.values())
+    if taken <= (policy.selection_delta or 0.0):
+        return []
+    if policy.selection_delta is None:
+        return [
+            f"{named} open_categorical: selecting categories adds {taken:g} to δ in each release, and the policy sets "
+            "nothing aside for that, which its field selection_delta would; declare the categories, or use a policy "
+            "that was registered with selection_delta"
+        ]
+    return [
+        f"{named} open_categorical: selecting categories adds {taken:g} to δ in each release, above the policy's "
+        f"selection_delta={policy.selection_delta:g}; lower the columns' selection_delta"
+    ]
 
 
 def _refuse_unlike(before: Policy, policy: Policy) -> None:

@@ -25,7 +25,15 @@ from synth.accounting import RenyiFilter
 from synth.canonical import canonical_json
 from synth.contract import Contract
 from synth.errors import ContractError
-from synth.events import DiscreteGaussian, Event, PoissonGaussian, event_document, event_from_document
+from synth.events import (
+    DiscreteGaussian,
+    Event,
+    PoissonGaussian,
+    ThresholdedHistogram,
+    additive_delta,
+    event_document,
+    event_from_document,
+)
 from synth.records import HOLDOUT, TRAIN
 from synth.schema import Schema
 
@@ -131,6 +139,18 @@ class ReleasePlan:
             raise TypeError(f"Expected {name!r} to be a discrete Gaussian, the plan has {type(event).__name__}.")
         return event
 
+    def thresholds(self, name: str) -> ThresholdedHistogram:
+        """The event of a mechanism that shows what passes a threshold."""
+        event = self[name].event
+        if not isinstance(event, ThresholdedHistogram):
+            raise TypeError(f"Expected {name!r} to have thresholds, the plan has {type(event).__name__}.")
+        return event
+
+    @property
+    def selection_delta(self) -> float:
+        """What of ``delta`` goes into selecting the categories of open columns, each mechanism once."""
+        return math.fsum(additive_delta(event) for event in self.events(TRAIN))
+
     def charged_epsilon(self, attempts: Mapping[str, int]) -> float:
         """ε at ``delta`` of what ran: each mechanism as often as it was started, by PLD, the worse branch."""
         worst = 0.0
@@ -183,10 +203,14 @@ class ReleasePlan:
 
 @dataclass(frozen=True)
 class Pace:
-    """The most that one release may cost in the policy's filter, so that the planned number of releases fits."""
+    """The most that one release may cost in the policy's filter, so that the planned number of releases fits.
+
+    :ivar delta: the same of what the policy set aside of its δ.
+    """
 
     filter: RenyiFilter
     nano_nats: int
+    delta: float = 0.0
 
     def allows(self, events: Sequence[Event]) -> bool:
         """Whether a branch of these events stays within the pace."""
@@ -276,7 +300,8 @@ def _size_gate(
     mechanisms: Sequence[Mechanism], gate: Sequence[Demand], upto: float, pace: Pace | None
 ) -> list[Mechanism]:
     """The gate's mechanisms with the least noise for which the holdout's curve stays below the training branch's."""
-    train = [m.event for m in mechanisms if TRAIN in m.branches]
+    # Without what selection adds to δ: the holdout shall not have more of it because the training branch has.
+    train = [_noise(m.event) for m in mechanisms if TRAIN in m.branches]
     shared = [m.event for m in mechanisms if HOLDOUT in m.branches]
     rho = nominal_rho(accounting.epsilon(train, 1e-6), 1e-6) * 2
     shares = sum(demand.share for demand in gate)
@@ -288,12 +313,17 @@ def _size_gate(
         rho *= 0.93
 
 
+def _noise(event: Event) -> Event:
+    return event.noise if isinstance(event, ThresholdedHistogram) else event
+
+
 def cells(mechanism: Mechanism) -> int:
     """How many integers a mechanism adds discrete noise to; none, if its noise is not discrete. A public number."""
-    if not isinstance(mechanism.event, DiscreteGaussian):
+    noise = _noise(mechanism.event)
+    if not isinstance(noise, DiscreteGaussian):
         return 0
     declared = (mechanism.parameters.get(name, 0) for name in ("cells", "columns", "pairs", "counts"))
-    return max(mechanism.event.compositions, *declared)
+    return max(noise.compositions, *declared)
 
 
 def _refuse_costly_draw(contract: Contract, mechanisms: Sequence[Mechanism]) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy.typing as npt
 
 from synth import validation
+from synth.accounting import ATTO
 from synth.checkpoints import KeptSegments, SegmentRule
 from synth.contract import Contract, contract_from_document, last_window_before
 from synth.errors import BudgetExceeded, NotReserved, PlanChanged
@@ -24,6 +25,7 @@ from synth.guard import Spend, spending
 from synth.ledger import Ledger
 from synth.methods.base import Synthesizer, synthesizer
 from synth.officer import RegisteredPolicy, policy_for
+from synth.partition_selection import CATEGORIES, resolved, with_selection
 from synth.plan import Pace, ReleasePlan, make_plan
 from synth.progress import Progress, silent
 from synth.quality import gate
@@ -40,8 +42,21 @@ def plan_release(
     train_units = contract.privacy.approximate_units * (1 - holdout_fraction)
     method = synthesizer(contract.method)
     demands = [validation.demand(contract), *method.demands(contract, schema, train_units)]
+    demands = with_selection(contract, demands, pace)
     gate_demands = gate.demands(schema, contract.privacy.max_records)
     return make_plan(contract, demands, gate_demands, holdout_fraction, pace=pace, window=window)
+
+
+def pace_of(registered: RegisteredPolicy, ledger: Ledger, window: str) -> Pace | None:
+    """What the policy's horizon leaves for the next release; None without a horizon.
+
+    :raises BudgetExceeded: if as many releases as planned were admitted.
+    """
+    policy = registered.policy
+    if policy.horizon is None:
+        return None
+    left = ledger.delta_pace(policy.name, policy.horizon, window)
+    return Pace(registered.filter, ledger.pace(policy.name, policy.horizon, window), left / ATTO)
 
 
 def window_to_release(contract: Contract) -> str:
@@ -115,10 +130,20 @@ class Run:
         """The policy that covers the source."""
         return policy_for(self.ledger, self.contract)
 
-    @cached_property
+    @property
     def schema(self) -> Schema:
-        """The public domain."""
+        """The public domain; of open columns the categories are known once their selection is committed."""
+        if not self._declared.awaits_selection or not self.workspace.exists(_output(CATEGORIES)):
+            return self._declared
+        return self._resolved
+
+    @cached_property
+    def _declared(self) -> Schema:
         return Schema.from_contract(self.contract)
+
+    @cached_property
+    def _resolved(self) -> Schema:
+        return resolved(self._declared, self.committed(CATEGORIES))
 
     @cached_property
     def method(self) -> Synthesizer:

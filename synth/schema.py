@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synth.contract import BooleanColumn, CategoricalColumn, Contract, NumberColumn
+from synth.contract import BooleanColumn, CategoricalColumn, Contract, NumberColumn, OpenCategoricalColumn
 from synth.grids import Grid
 
 Codes = npt.NDArray[np.int32]
@@ -44,7 +44,8 @@ class ColumnDomain:
     """One column: ``size`` codes, the last of them null.
 
     Numeric columns have closed cells ``[lower[i], upper[i]]`` that start at ``lower[i]``; categorical and boolean
-    ones have ``categories``.
+    ones have ``categories``. An open column's last category stands for every value that is none of them; before its
+    categories are selected it has as many as it may get, without meaning, and can parse but not encode.
     """
 
     name: str
@@ -54,6 +55,8 @@ class ColumnDomain:
     upper: tuple[float, ...] = ()
     categories: tuple[Any, ...] = ()
     decimals: int | None = None
+    is_open: bool = False
+    awaits_selection: bool = False
 
     @property
     def cells(self) -> int:
@@ -126,7 +129,12 @@ class ColumnDomain:
         return value if math.isfinite(value) else math.nan
 
     def encode(self, parsed: npt.NDArray[Any]) -> Codes:
-        """Codes of parsed values, clamped into the domain; a category that is not declared becomes null. (rows,)"""
+        """Codes of parsed values, clamped into the domain; a category that is not declared becomes null. (rows,)
+
+        In an open column it becomes the level of the others.
+        """
+        if self.awaits_selection:
+            raise ValueError(f"column {self.name!r} is open and its categories are not selected yet")
         if self.is_numeric:
             values = np.clip(parsed, self.lower[0], self.upper[-1])
             if self.kind == "integer":
@@ -134,8 +142,11 @@ class ColumnDomain:
             codes = np.searchsorted(np.asarray(self.lower), values, side="right") - 1
             return np.where(np.isnan(parsed), self.null_code, codes).astype(np.int32)
         known = {_canonical(category): code for code, category in enumerate(self.categories)}
+        unknown = self.null_code
+        if self.is_open:
+            known, unknown = {**known, "": self.null_code}, self.cells - 1
         distinct, inverse = np.unique(_as_texts(parsed), return_inverse=True)
-        table = np.array([known.get(text, self.null_code) for text in distinct], dtype=np.int32)
+        table = np.array([known.get(text, unknown) for text in distinct], dtype=np.int32)
         return table[inverse] if len(distinct) else np.zeros(0, np.int32)
 
     def decode(self, codes: Codes, generator: np.random.Generator) -> pd.Series:
@@ -186,6 +197,11 @@ class Schema:
     def names(self) -> tuple[str, ...]:
         """Column names in order."""
         return tuple(column.name for column in self.columns)
+
+    @property
+    def awaits_selection(self) -> bool:
+        """Whether the categories of some open column are not known yet."""
+        return any(column.awaits_selection for column in self.columns)
 
     @property
     def target_index(self) -> int:
@@ -312,6 +328,11 @@ def _domain(name: str, column: Any, grid: Grid) -> ColumnDomain:
     if isinstance(column, CategoricalColumn):
         categories = tuple(c if isinstance(c, int) else c.strip() for c in column.categories)
         return ColumnDomain(name, "categorical", column.nullable, categories=categories)
+    if isinstance(column, OpenCategoricalColumn):
+        anything = (*(f"({number})" for number in range(column.max_categories)), column.other)
+        return ColumnDomain(
+            name, "categorical", column.nullable, categories=anything, is_open=True, awaits_selection=True
+        )
     if isinstance(column, BooleanColumn):
         return ColumnDomain(name, "boolean", column.nullable, categories=(0, 1))
     lower, upper = grid.cells(column)

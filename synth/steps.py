@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from synth import validation
+from synth.accounting import delta_cost
 from synth.approval import approval_of, decide_by_conditions, decision_of, passed_gate, record_request
 from synth.assembly import (
     distributions,
@@ -43,6 +44,7 @@ from synth.guard import Sealed, Spend
 from synth.housekeeping import end_run
 from synth.ledger import Charge
 from synth.officer import policy_for
+from synth.partition_selection import CATEGORIES, select
 from synth.plan import Pace, ReleasePlan
 from synth.quality import gate
 from synth.quality.learners import train_learners
@@ -54,7 +56,7 @@ from synth.release.facts import ReleaseFacts
 from synth.release.manifest import artifact_digest, build_manifest, list_files, manifest_digest, with_approval
 from synth.release.publish import publish_bundle
 from synth.release.stamp import stamp
-from synth.run import Run, plan_release, window_to_release
+from synth.run import Run, pace_of, plan_release, window_to_release
 from synth.source import Snapshot, check_columns, read_snapshot
 from synth.unsafe import seed_of, split_of
 
@@ -89,7 +91,9 @@ def allocate(run: Run) -> Facts:
         workspace.write_json("public/plan.json", plan.document())
     plan = ReleasePlan.from_document(workspace.read_json("public/plan.json"))
     seed = seed_of(run)
-    charges = [Charge(m.name, m.branches, registered.filter.cost(m.event)) for m in plan.mechanisms]
+    charges = [
+        Charge(m.name, m.branches, registered.filter.cost(m.event), delta_cost(m.event)) for m in plan.mechanisms
+    ]
     run.ledger.reserve(
         run.policy_name,
         run.name,
@@ -142,8 +146,13 @@ def train(run: Run) -> Facts:
     """Fit the synthesizer through charged mechanisms."""
     if not run.workspace.exists("dp/model.safetensors"):
         record_training_device(run)  # before the mechanism starts: an attempt that dies may have been the charged one
-        records = _rows(run, TRAIN).then(lambda opened: opened.encoded(run.schema.encode))
-        model = run.method.fit(records, run.contract, run.schema, run.plan, run.once, run.progress)
+        rows = _rows(run, TRAIN)
+        if run.schema.awaits_selection:
+            event = run.plan.thresholds(CATEGORIES)
+            run.once(CATEGORIES, lambda spend: select(rows.open(spend), run.contract, event))
+        schema = run.schema
+        records = rows.then(lambda opened: opened.encoded(schema.encode))
+        model = run.method.fit(records, run.contract, schema, run.plan, run.once, run.progress)
         run.workspace.write_json("dp/model.json", model_facts(run))
         run.workspace.write_tensors("dp/model.safetensors", model.arrays())
     return {
@@ -278,10 +287,7 @@ STEPS: tuple[Step, ...] = (*BEFORE_APPROVAL, approve, publish)
 
 def _pace(run: Run, window: str) -> Pace | None:
     """What the policy's horizon leaves for this release."""
-    policy = run.registered.policy
-    if policy.horizon is None:
-        return None
-    return Pace(run.registered.filter, run.ledger.pace(policy.name, policy.horizon, window))
+    return pace_of(run.registered, run.ledger, window)
 
 
 def _show_report(run: Run) -> None:

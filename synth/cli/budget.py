@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from synth.accounting import ATTO
 from synth.cli.output import AsJson, console, print_json, reported
 from synth.cli.totals import covered, releases_left
 from synth.contract import load_policy
@@ -74,6 +75,8 @@ def show(name: Annotated[str | None, typer.Argument(help="By default all.")] = N
             after = f" (now {row['succeeded_by']})" if row["succeeded_by"] else ""
             a_window = f" a {row['every']}" if row["every"] else ""
             planned = f", {row['releases_left']} of {row['horizon']} left" if row["horizon"] else ""
+            if row["selection_delta"]:
+                a_window += f", of δ {row['selection_delta_held']:.2g} of {row['selection_delta']:g} for categories"
             table.add_row(
                 f"{row['policy']}{window}{after}",
                 f"ε={row['epsilon']:g}, δ={row['delta']:g}{a_window}",
@@ -190,6 +193,8 @@ def _row(ledger: Ledger, record: PolicyRecord, window: str, successor: str | Non
         "spent_share": balance.spent / balance.capacity,
         "reserved_share": balance.reserved / balance.capacity,
         "left_share": balance.left / balance.capacity,
+        "selection_delta": balance.delta_capacity / ATTO,
+        "selection_delta_held": balance.delta_held / ATTO,
         "releases": sum(run.published is not None for run in runs),
         "every": (policy.get("window") or {}).get("every"),
         "horizon": horizon,

@@ -6,17 +6,18 @@ from typing import Any
 
 from rich.table import Table
 
+from synth.accounting import ATTO, delta_cost
 from synth.cli.output import console
 from synth.cli.totals import covered, releases_left
 from synth.contract import Contract, Policy, resolve_uri
 from synth.errors import PolicyError
-from synth.events import DiscreteGaussian
+from synth.events import DiscreteGaussian, ThresholdedHistogram
 from synth.ledger import Ledger
 from synth.methods.base import synthesizer
 from synth.officer import policy_for
-from synth.plan import Mechanism, Pace, ReleasePlan
+from synth.plan import Mechanism, ReleasePlan
 from synth.records import HOLDOUT, TRAIN
-from synth.run import plan_release, window_to_release
+from synth.run import pace_of, plan_release, window_to_release
 from synth.schema import Schema
 from synth.settings import Settings
 
@@ -34,11 +35,10 @@ def plan_document(contract: Contract) -> dict[str, Any]:
             return {**_plan(release), "policy": None, "note": str(error), "advice": advice(contract, release)}
         registered = policy_for(ledger, contract)
         policy, window = registered.policy, window_to_release(contract)
-        pace, planned = None, None
+        planned = None
         if policy.horizon is not None:
             planned = releases_left(ledger, policy.name, policy.horizon, window)
-        if policy.horizon is not None and planned:
-            pace = Pace(registered.filter, ledger.pace(policy.name, policy.horizon, window))
+        pace = pace_of(registered, ledger, window) if planned else None
         release = plan_release(contract, policy.holdout_fraction, pace=pace, window=window)
         balance = ledger.balance(policy.name, window)
     cost = {
@@ -46,6 +46,9 @@ def plan_document(contract: Contract) -> dict[str, Any]:
         for branch in (TRAIN, HOLDOUT)
     }
     capacity, fitting = balance.capacity, balance.left // max(cost.values())
+    selection = sum(delta_cost(mechanism.event) for mechanism in release.mechanisms)
+    if selection:
+        fitting = min(fitting, (balance.delta_capacity - balance.delta_held) // selection)
     return {
         **_plan(release),
         "policy": {
@@ -60,6 +63,9 @@ def plan_document(contract: Contract) -> dict[str, Any]:
             "window": window or None,
             "every": policy.window.every if policy.window else None,
             "horizon": policy.horizon,
+            "selection_delta": policy.selection_delta,
+            "selection_delta_left_after": (balance.delta_capacity - balance.delta_held) / ATTO
+            - release.selection_delta,
         },
         "note": "",
         "advice": advice(contract, release),
@@ -88,6 +94,8 @@ def show_plan(document: dict[str, Any]) -> None:
     claim.add_row("training branch, PLD", f"ε={document['epsilon']:.4f} at δ={document['delta']:g}")
     claim.add_row("holdout branch, PLD", f"ε={document['epsilon_holdout']:.4f} (its whole curve stays below)")
     claim.add_row("cross-check, Rényi DP", f"ε={document['epsilon_renyi']:.4f}")
+    if document["selection_delta"]:
+        claim.add_row("selection of categories", f"δ={document['selection_delta']:.3g} of the δ above")
     claim.add_row(f"if everything ran {document['max_attempts']} times", f"ε={document['epsilon_all_attempts']:.4f}")
     policy = document["policy"]
     if policy:
@@ -98,6 +106,11 @@ def show_plan(document: dict[str, Any]) -> None:
         claim.add_row("used so far, left after", f"{policy['used_share']:.1%}, {policy['left_share_after']:.1%}")
         left, horizon = policy["releases_left_at_this_rate"], policy["horizon"]
         claim.add_row("at this rate", f"{left} of {horizon} releases left" if horizon else f"{left} releases left")
+        if document["selection_delta"]:
+            claim.add_row(
+                "set aside for selection",
+                f"δ={policy['selection_delta']:.3g}, left after δ={policy['selection_delta_left_after']:.3g}",
+            )
         if policy["window"]:
             claim.add_row("window", f"{policy['window']}, with a total of its own")
     console.print(claim)
@@ -109,6 +122,7 @@ def show_plan(document: dict[str, Any]) -> None:
 
 def _plan(release: ReleasePlan) -> dict[str, Any]:
     document = release.document()
+    document["selection_delta"] = release.selection_delta
     document["mechanisms"] = [{**m.document(), **_words(m)} for m in release.mechanisms]
     return document
 
@@ -118,6 +132,13 @@ def _words(mechanism: Mechanism) -> dict[str, str]:
     if isinstance(event, DiscreteGaussian):
         queries = f"{event.compositions} x " if event.compositions > 1 else ""
         return {"noise": f"{queries}discrete σ={event.sigma:.2f} Δ={event.sensitivity}", "sampling": "everyone"}
+    if isinstance(event, ThresholdedHistogram):
+        counts = f"{len(event.thresholds)} x " if len(event.thresholds) > 1 else ""
+        shown = ", ".join(str(threshold) for threshold in event.thresholds)
+        return {
+            "noise": f"{counts}discrete σ={event.sigma:.2f} Δ={event.sensitivity}, shown from {shown} on",
+            "sampling": "everyone",
+        }
     return {
         "noise": f"Gaussian σ={event.noise_multiplier:.3f} C",
         "sampling": f"Poisson {event.sampling_rate:.4f} x {event.steps}",

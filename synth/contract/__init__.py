@@ -1,6 +1,13 @@
 """The share contract (the data owner's YAML) and the policy (the privacy officer's)."""
 
-from synth.contract.columns import BooleanColumn, CategoricalColumn, Column, IntegerColumn, NumberColumn
+from synth.contract.columns import (
+    BooleanColumn,
+    CategoricalColumn,
+    Column,
+    IntegerColumn,
+    NumberColumn,
+    OpenCategoricalColumn,
+)
 from synth.contract.compute import Compute, Pod, Toleration
 from synth.contract.methods import IndependentOptions, Method, MixtureOptions
 from synth.contract.models import (
@@ -14,6 +21,7 @@ from synth.contract.models import (
     Window,
     WindowRule,
 )
+from synth.contract.open_columns import open_columns, selection_deltas
 from synth.contract.parse import (
     Fault,
     contract_from_document,
@@ -38,6 +46,7 @@ __all__ = [
     "Method",
     "MixtureOptions",
     "NumberColumn",
+    "OpenCategoricalColumn",
     "Pod",
     "Policy",
     "Privacy",
@@ -53,7 +62,9 @@ __all__ = [
     "load_contract",
     "load_policy",
     "names_window",
+    "open_columns",
     "parse_contract",
     "resolve_uri",
+    "selection_deltas",
     "window_of_text",
 ]

@@ -108,6 +108,35 @@ class BooleanColumn(_Column):
     type: Literal["boolean"]
 
 
-Column = Annotated[IntegerColumn | NumberColumn | CategoricalColumn | BooleanColumn, Field(discriminator="type")]
+class OpenCategoricalColumn(_Column):
+    """Text whose categories nobody can declare: the common ones are selected under privacy, the rest is one level."""
 
-LATER_COLUMN_TYPES = ("date", "datetime", "timestamp", "text", "open_categorical", "identifier", "image")
+    type: Literal["open_categorical"]
+    max_categories: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        description="How many categories are kept at most; noise is planned for so many."
+    )
+    other: Annotated[str, Field(min_length=1, max_length=100)] = Field(
+        "(other)", description="The level of every value that is not selected."
+    )
+    max_length: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        100, description="Characters; a longer value belongs to the level of the others."
+    )
+    selection_delta: Annotated[float, Field(gt=0, lt=0.01)] | None = Field(
+        None,
+        description="What the selection takes of privacy.delta for this column, each time it runs; by default all open "
+        "columns share a tenth evenly.",
+    )
+
+    @model_validator(mode="after")
+    def _other_is_a_text_that_can_be_shown(self) -> Self:
+        if self.other != self.other.strip() or not self.other.isprintable():
+            raise ValueError("other must be printable, without blanks around it")
+        return self
+
+
+Column = Annotated[
+    IntegerColumn | NumberColumn | CategoricalColumn | BooleanColumn | OpenCategoricalColumn,
+    Field(discriminator="type"),
+]
+
+LATER_COLUMN_TYPES = ("date", "datetime", "timestamp", "text", "identifier", "image")

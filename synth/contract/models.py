@@ -290,6 +290,11 @@ class Policy(Frozen):
         None, description="How many releases the budget is to last for, in all or in each window; no more are admitted."
     )
     holdout_fraction: Annotated[float, Field(ge=0.05, le=0.5)] = 0.2
+    selection_delta: Delta | None = Field(
+        None,
+        description="The part of delta that is set aside for selecting the categories of open columns, over all "
+        "releases (of a window); by default none, and contracts with open columns are refused.",
+    )
     approval: PolicyApproval
     succeeds: Name | None = Field(None, description="The policy that this one takes over from, with all it has spent.")
 
@@ -298,6 +303,15 @@ class Policy(Frozen):
         if self.max_release_epsilon > self.epsilon:
             raise ValueError(
                 f"max_release_epsilon={self.max_release_epsilon:g} is above the total epsilon={self.epsilon:g}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _leaves_delta(self) -> Policy:
+        if self.selection_delta is not None and self.selection_delta > self.delta / 2:
+            raise ValueError(
+                f"selection_delta={self.selection_delta:g} is set aside from delta={self.delta:g}; accepted: at most "
+                "half of it, so that enough is left for the noise"
             )
         return self
 

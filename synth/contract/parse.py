@@ -19,6 +19,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from synth.contract.columns import LATER_COLUMN_TYPES
 from synth.contract.methods import MOST_CLASSES, IndependentOptions, MixtureOptions
 from synth.contract.models import AssetUpdate, Contract, Policy, UnitColumn
+from synth.contract.open_columns import selection_faults
 from synth.contract.row_expectations import ROW_EXPECTATIONS
 from synth.errors import ContractError, NotSupportedYet
 
@@ -317,6 +318,9 @@ def _between_sections(document: dict[str, Any], values: dict[str, Any]) -> Itera
             "method.options.batch_size", str(batch),
             f"accepted: at most a quarter of approximate_units ({privacy.approximate_units // 4})",
         )  # fmt: skip
+    if privacy is not None and "schema" in values:
+        for path, given, problem in selection_faults(values["schema"], privacy):
+            yield Fault(path, given, problem)
     target = values["schema"].get(task.target) if task is not None and "schema" in values else None
     classes = len(getattr(target, "categories", ()))
     if method and task and isinstance(method.options, MixtureOptions) and classes > MOST_CLASSES:

@@ -10,6 +10,9 @@ Accounting via a Rényi Filter").
 A policy may give a fresh total in each window, a quarter say; the privacy unit is then a person in a window. What is
 charged in a window is held under ``window/split``, and counts in no other window. The window ``""`` is that of
 policies without windows, held under the plain split.
+
+What a mechanism adds to δ whatever the ε has a second account: whole 10⁻¹⁸, held beside each branch's cost where any
+was charged, and bounded by what the policy set aside.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from synth.errors import LedgerError
 from synth.ledger.entries import Splits, mechanism_name
 
 BRANCHES = ("train", "holdout")
+_DELTAS = {branch: f"{branch}_delta" for branch in BRANCHES}  # a second account, there once something is charged to it
 
 # No '/', which parts it from the split.
 _WINDOW = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,39})?")
@@ -35,11 +39,13 @@ class Charge:
     :param mechanism: the mechanism's name in the plan.
     :param branches: ``("train",)``, ``("holdout",)`` or both.
     :param cost: nano-nats of Rényi divergence at the policy's order, rounded up.
+    :param delta: what it adds to δ whatever the ε, in 10⁻¹⁸, rounded up.
     """
 
     mechanism: str
     branches: tuple[str, ...]
     cost: int
+    delta: int = 0
 
     def __post_init__(self) -> None:
         mechanism_name(self.mechanism)
@@ -53,6 +59,11 @@ class Charge:
                 f"charge of mechanism {self.mechanism!r}: cost {self.cost!r} is not accepted: a whole "
                 "number of nano-nats, at least 1; round up"
             )
+        if type(self.delta) is not int or self.delta < 0:
+            raise LedgerError(
+                f"charge of mechanism {self.mechanism!r}: delta {self.delta!r} is not accepted: a whole number of "
+                "10⁻¹⁸, at least 0; round up"
+            )
 
     def of_attempt(self, attempt: int, units_may_move: bool) -> Charge:
         """What an attempt is charged to.
@@ -64,11 +75,12 @@ class Charge:
         return replace(self, branches=BRANCHES) if units_may_move and attempt > 1 else self
 
     def as_json(self) -> dict[str, Any]:
-        return {"mechanism": self.mechanism, "branches": sorted(self.branches), "cost": self.cost}
+        document = {"mechanism": self.mechanism, "branches": sorted(self.branches), "cost": self.cost}
+        return document | ({"delta": self.delta} if self.delta else {})
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Charge:
-        return cls(document["mechanism"], tuple(document["branches"]), document["cost"])
+        return cls(document["mechanism"], tuple(document["branches"]), document["cost"], document.get("delta", 0))
 
 
 @dataclass(frozen=True)
@@ -76,7 +88,8 @@ class Balance:
     """Where a policy stands, in nano-nats.
 
     ``spent`` counts mechanisms that started, ``reserved`` what the others would add, ``left`` what can still
-    be asked; all of them in one window.
+    be asked; all of them in one window. ``delta_held``, spent or reserved, and ``delta_capacity`` are those of the
+    second account, in 10⁻¹⁸.
     """
 
     capacity: int
@@ -85,6 +98,8 @@ class Balance:
     left: int
     by_split: Mapping[str, Mapping[str, int]]
     window: str = ""
+    delta_held: int = 0
+    delta_capacity: int = 0
 
     @property
     def total(self) -> int:
@@ -99,11 +114,17 @@ def opening(registration: Mapping[str, Any]) -> Splits:
 
     >>> opening({"succeeds": {"policy": "p", "carried": {"": {"total": 5, "releases": 1}}}})
     {'carried:p': {'train': 5, 'holdout': 5}}
+    >>> opening({"succeeds": {"policy": "p", "carried": {"": {"total": 5, "releases": 1, "delta": 2}}}})
+    {'carried:p': {'train': 5, 'holdout': 5, 'train_delta': 2, 'holdout_delta': 2}}
     """
     if "succeeds" not in registration:
         return {}
     split_id, carried = f"carried:{registration['succeeds']['policy']}", registration["succeeds"]["carried"]
-    return {held_under(window, split_id): dict.fromkeys(BRANCHES, held["total"]) for window, held in carried.items()}
+    return {
+        held_under(window, split_id): dict.fromkeys(BRANCHES, held["total"])
+        | (dict.fromkeys(_DELTAS.values(), held["delta"]) if "delta" in held else {})
+        for window, held in carried.items()
+    }
 
 
 def checked_charges(charges: Sequence[Charge]) -> tuple[Charge, ...]:
@@ -169,7 +190,18 @@ def total(balance: Splits, window: str = "") -> int:
     >>> total({"a": {"train": 5, "holdout": 3}, "b": {"train": 1, "holdout": 2}, "2026-Q3/a": {"train": 9}})
     7
     """
-    return sum(max(branches.values()) for branches in in_window(balance, window).values())
+    held = in_window(balance, window).values()
+    return sum(max(branches.get(branch, 0) for branch in BRANCHES) for branches in held)
+
+
+def delta_total(balance: Splits, window: str = "") -> int:
+    """As :func:`total`, of the second account.
+
+    >>> delta_total({"a": {"train": 5, "holdout": 3, "train_delta": 4, "holdout_delta": 0}, "b": {"train": 1}})
+    4
+    """
+    held = in_window(balance, window).values()
+    return sum(max(branches.get(account, 0) for account in _DELTAS.values()) for branches in held)
 
 
 def budget_name(policy: str, window: str) -> str:
@@ -201,6 +233,20 @@ def refusal(policy: str, balance: Balance, asked: int, purpose: str) -> str:
     )
 
 
+def delta_refusal(policy: str, balance: Balance, asked: int, purpose: str) -> str:
+    """Why so much more is not added to δ."""
+
+    def of_delta(units: int) -> str:
+        return f"{units / 10**18:.3g}"
+
+    return (
+        f"{budget_name(policy, balance.window)} does not admit {purpose}: selecting categories of open columns would "
+        f"add {of_delta(asked)} to δ. The policy's selection_delta sets aside {of_delta(balance.delta_capacity)} for "
+        f"that, of which {of_delta(balance.delta_held)} is spent or reserved. What was spent never comes back. Lower "
+        "selection_delta of the open columns in the share contract, or declare their categories"
+    )
+
+
 def _apart(key: str) -> tuple[str, str]:
     window, _, split_id = key.rpartition("/")
     return window, split_id
@@ -212,4 +258,7 @@ def _moved(balance: Splits, key: str, charges: Iterable[Charge], sign: int) -> S
     for charge in charges:
         for branch in charge.branches:
             branches[branch] += sign * charge.cost
+        if charge.delta:
+            for branch, account in _DELTAS.items():
+                branches[account] = branches.get(account, 0) + sign * charge.delta * (branch in charge.branches)
     return moved

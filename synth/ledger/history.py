@@ -13,7 +13,18 @@ from typing import Any
 
 from synth.errors import TamperedArtifact
 from synth.ledger import entries as keys
-from synth.ledger.balance import Balance, Charge, held_under, in_window, minus, opening, plus, total, windows_of
+from synth.ledger.balance import (
+    Balance,
+    Charge,
+    delta_total,
+    held_under,
+    in_window,
+    minus,
+    opening,
+    plus,
+    total,
+    windows_of,
+)
 from synth.ledger.entries import Entry, Splits, canonical_json
 
 
@@ -78,6 +89,7 @@ class Replay:
     """A fold over one policy's entries, in order: `apply` each."""
 
     capacity: int = 0
+    delta_capacity: int = 0
     succeeds: Mapping[str, Any] | None = None
     held: Splits = field(default_factory=dict)
     spent: Splits = field(default_factory=dict)
@@ -104,8 +116,9 @@ class Replay:
         if self.capacity == 0 or entry.kind == "policy":
             _require(self.capacity == 0 and entry.kind == "policy" and entry.key == keys.POLICY_KEY)
             self.capacity, self.succeeds = payload["capacity"], payload.get("succeeds")
+            self.delta_capacity = payload.get("delta_capacity", 0)
             self.held = self.spent = opening(payload)
-            _require(all(0 <= total(self.held, window) <= self.capacity for window in windows_of(self.held)))
+            _require(all(total(self.held, window) >= 0 and self._within(window) for window in windows_of(self.held)))
         elif entry.kind == "reserve":
             _require(entry.key == keys.reserve_key(entry.run) and entry.run not in self.runs)
             charges = {charge["mechanism"]: Charge.from_json(charge) for charge in payload["charges"]}
@@ -136,6 +149,8 @@ class Replay:
             left=self.capacity - both,
             by_split={split_id: dict(branches) for split_id, branches in in_window(self.held, window).items()},
             window=window,
+            delta_held=delta_total(self.held, window),
+            delta_capacity=self.delta_capacity,
         )
 
     def summaries(self) -> list[RunSummary]:
@@ -155,6 +170,7 @@ class Replay:
                 "total": total(self.held, window),
                 "releases": admitted[window] + before.get(window, {}).get("releases", 0),
             }
+            | ({"delta": delta_total(self.held, window)} if delta_total(self.held, window) else {})
             for window in sorted(windows_of(self.held))
         }
         return {window: what for window, what in carried.items() if what["total"]}
@@ -180,7 +196,10 @@ class Replay:
         charges = list(charges)
         self.held = plus(self.held, run.key, charges)
         run.held = plus(run.held, run.key, charges)
-        _require(total(self.held, run.window) <= self.capacity)
+        _require(self._within(run.window))
+
+    def _within(self, window: str) -> bool:
+        return total(self.held, window) <= self.capacity and delta_total(self.held, window) <= self.delta_capacity
 
 
 def verify_chain(policy: str, history: Iterable[Entry], anchors: Mapping[int, str]) -> Replay:

@@ -2,8 +2,8 @@
 
 Guarantees, with any number of threads, processes and hosts on one database:
 
-- a policy's total, in each window, never passes its capacity, and no more releases are admitted than it plans:
-  admission and the entry that spends are one serial transaction;
+- a policy's total, in each window, never passes its capacity, nor what is added to δ what was set aside for that, and
+  no more releases are admitted than it plans: admission and the entry that spends are one serial transaction;
 - a mechanism starts only on budget that was reserved before, for exactly the plan that was reserved;
 - every attempt that started stays charged, and one that was freed can never start;
 - the same request, repeated, is recorded once.
@@ -78,28 +78,37 @@ class Ledger:
     # Policies
 
     def register(
-        self, name: str, document: Mapping[str, Any], capacity: int, by: str, *, succeeds: str | None = None
+        self,
+        name: str,
+        document: Mapping[str, Any],
+        capacity: int,
+        by: str,
+        *,
+        succeeds: str | None = None,
+        delta_capacity: int = 0,
     ) -> Entry:
         """Register a policy. The same document and capacity again return the first registration.
 
         :param document: the policy; its ``sources`` lists the normalised URIs that belong to it.
         :param capacity: nano-nats of Rényi divergence at the policy's order, rounded down.
         :param succeeds: the policy that this one takes over from, with its sources and all that was charged.
+        :param delta_capacity: what is set aside of δ, in 10⁻¹⁸, for charges that add to it whatever the ε.
         :raises PolicyError: the name is registered with other fields, a source belongs to another policy, or the
             policy to succeed has an unfinished run, a successor, another capacity or a source that this one lacks.
         """
-        payload = policy_payload(keys.policy_name(name), document, capacity, by)
+        payload = policy_payload(keys.policy_name(name), document, capacity, by, delta_capacity)
         locks = [REGISTRATION_LOCK] if succeeds is None else [REGISTRATION_LOCK, _lock(keys.policy_name(succeeds))]
         with self._database.writing(*locks, duty=Duty.OFFICER) as connection:
             chain = Chain(connection, name)
             registered = chain.registration()
             if registered is not None:
-                refuse_another(PolicyRecord.from_entry(registered), document, capacity, succeeds)
+                refuse_another(PolicyRecord.from_entry(registered), document, capacity, succeeds, delta_capacity)
                 return registered
             records = [PolicyRecord.from_entry(entry) for entry in registrations(connection)]
             mine = []
             if succeeds is not None:
-                payload["succeeds"] = take_over(Chain(connection, succeeds), name, document, capacity)
+                before = Chain(connection, succeeds)
+                payload["succeeds"] = take_over(before, name, document, capacity, delta_capacity)
                 mine = lineage(records, succeeds)
             refuse_shared_sources(name, document, [record for record in records if record.name not in mine])
             return chain.register(payload)
@@ -165,6 +174,11 @@ class Ledger:
         """
         with self._reading(policy) as chain:
             return pacing.pace(chain, horizon, window)
+
+    def delta_pace(self, policy: str, horizon: int, window: str = "") -> int:
+        """As :meth:`pace`, of what is set aside of δ, in 10⁻¹⁸."""
+        with self._reading(policy) as chain:
+            return pacing.delta_pace(chain, horizon, window)
 
     def releases_left(self, policy: str, horizon: int, window: str = "") -> int:
         """How many releases may still be admitted in a window, at least one.

@@ -12,7 +12,7 @@ count; so its cost grows with the runs under the policy, by some microseconds a 
 from __future__ import annotations
 
 from synth.errors import BudgetExceeded, LedgerError
-from synth.ledger.balance import budget_name, total, window_name
+from synth.ledger.balance import budget_name, delta_total, total, window_name
 from synth.ledger.chain import Chain
 
 
@@ -21,6 +21,13 @@ def pace(chain: Chain, horizon: int, window: str) -> int:
     remaining = releases_left(chain, horizon, window)
     capacity: int = chain.policy_entry().payload["capacity"]
     return (capacity - total(chain.last().balance, window)) // remaining
+
+
+def delta_pace(chain: Chain, horizon: int, window: str) -> int:
+    """See `Ledger.delta_pace`."""
+    remaining = releases_left(chain, horizon, window)
+    capacity: int = chain.policy_entry().payload.get("delta_capacity", 0)
+    return (capacity - delta_total(chain.last().balance, window)) // remaining
 
 
 def releases_left(chain: Chain, horizon: int, window: str) -> int:

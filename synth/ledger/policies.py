@@ -19,7 +19,8 @@ from synth.ledger.entries import Entry, canonical_json
 class PolicyRecord:
     """A registered policy; ``capacity`` in nano-nats of Rényi divergence at the policy's order.
 
-    ``succeeds`` names the policy that it took over from.
+    ``delta_capacity``, in 10⁻¹⁸, is what is set aside of δ for mechanisms that add to it whatever the ε. ``succeeds``
+    names the policy that it took over from.
     """
 
     name: str
@@ -28,19 +29,34 @@ class PolicyRecord:
     registered_at: str
     registered_by: str
     succeeds: str | None = None
+    delta_capacity: int = 0
 
     @classmethod
     def from_entry(cls, entry: Entry) -> PolicyRecord:
         payload = entry.payload
         succeeds = payload["succeeds"]["policy"] if "succeeds" in payload else None
-        return cls(entry.policy, payload["document"], payload["capacity"], entry.at, payload["by"], succeeds)
+        return cls(
+            entry.policy,
+            payload["document"],
+            payload["capacity"],
+            entry.at,
+            payload["by"],
+            succeeds,
+            payload.get("delta_capacity", 0),
+        )
 
 
-def policy_payload(name: str, document: Mapping[str, Any], capacity: int, by: str) -> dict[str, Any]:
-    """The registration's payload, if it is acceptable."""
+def policy_payload(
+    name: str, document: Mapping[str, Any], capacity: int, by: str, delta_capacity: int = 0
+) -> dict[str, Any]:
+    """The registration's payload, if it is acceptable. Where nothing is set aside of δ it does not mention that."""
     if type(capacity) is not int or capacity < 1:
         raise PolicyError(
             f"policy {name!r}: capacity {capacity!r} is not accepted: a whole number of nano-nats, at least 1"
+        )
+    if type(delta_capacity) is not int or delta_capacity < 0:
+        raise PolicyError(
+            f"policy {name!r}: delta_capacity {delta_capacity!r} is not accepted: a whole number of 10⁻¹⁸, at least 0"
         )
     sources = document.get("sources")
     if (
@@ -52,7 +68,8 @@ def policy_payload(name: str, document: Mapping[str, Any], capacity: int, by: st
         raise PolicyError(f"policy {name!r}: sources must be a list of one source URI or more, each once")
     if not by:
         raise PolicyError(f"policy {name!r}: the officer who registers it must be named")
-    return {"document": dict(document), "capacity": capacity, "by": by}
+    payload = {"document": dict(document), "capacity": capacity, "by": by}
+    return payload | ({"delta_capacity": delta_capacity} if delta_capacity else {})
 
 
 def refuse_shared_sources(name: str, document: Mapping[str, Any], others: Iterable[PolicyRecord]) -> None:
@@ -66,14 +83,17 @@ def refuse_shared_sources(name: str, document: Mapping[str, Any], others: Iterab
             )
 
 
-def refuse_another(record: PolicyRecord, document: Mapping[str, Any], capacity: int, succeeds: str | None) -> None:
+def refuse_another(
+    record: PolicyRecord, document: Mapping[str, Any], capacity: int, succeeds: str | None, delta_capacity: int = 0
+) -> None:
     """`PolicyError` naming the fields in which the rest differs from ``record``."""
     registered: dict[str, Any] = {
         "document": dict(record.document),
         "capacity": record.capacity,
         "succeeds": record.succeeds,
+        "delta_capacity": record.delta_capacity,
     }
-    given = {"document": document, "capacity": capacity, "succeeds": succeeds}
+    given = {"document": document, "capacity": capacity, "succeeds": succeeds, "delta_capacity": delta_capacity}
     fields = [field.removeprefix("document.") for field in differences(registered, given)]
     if fields:
         raise PolicyError(

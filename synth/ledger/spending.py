@@ -20,7 +20,17 @@ from synth.errors import (
     ReservationReleased,
 )
 from synth.ledger import entries as keys
-from synth.ledger.balance import Charge, checked_charges, held_under, minus, plus, refusal, total
+from synth.ledger.balance import (
+    Charge,
+    checked_charges,
+    delta_refusal,
+    delta_total,
+    held_under,
+    minus,
+    plus,
+    refusal,
+    total,
+)
 from synth.ledger.chain import Chain
 from synth.ledger.entries import Entry, Splits, canonical_json
 from synth.ledger.history import Replay
@@ -51,7 +61,8 @@ def reservation_payload(
         "charges": [charge.as_json() for charge in checked_charges(charges)],
         "details": dict(details),
     }
-    if units_may_move and _in_branch(charges, "holdout") > _in_branch(charges, "train"):
+    train, holdout = (_in_branch(charges, branch) for branch in ("train", "holdout"))
+    if units_may_move and any(there > here for there, here in zip(holdout, train, strict=True)):
         raise LedgerError("where units may move between branches the holdout must not cost more than training")
     return payload | ({"window": window} if window else {}) | ({"units_may_move": True} if units_may_move else {})
 
@@ -146,8 +157,10 @@ def settle(chain: Chain, run: str) -> list[str]:
     return freed
 
 
-def _in_branch(charges: Sequence[Charge], branch: str) -> int:
-    return sum(charge.cost for charge in charges if branch in charge.branches)
+def _in_branch(charges: Sequence[Charge], branch: str) -> tuple[int, int]:
+    """Nano-nats, and what is added to δ."""
+    there = [charge for charge in charges if branch in charge.branches]
+    return sum(charge.cost for charge in there), sum(charge.delta for charge in there)
 
 
 def charges_of(payload: Mapping[str, Any]) -> list[Charge]:
@@ -176,10 +189,14 @@ def _admit(chain: Chain, before: Splits, after: Splits, window: str, purpose: st
             f"policy {chain.policy!r} does not admit {purpose}: policy {successor.policy!r} succeeded it on "
             f"{successor.at[:10]}; start a new run, which is charged to that one"
         )
-    capacity: int = chain.policy_entry().payload["capacity"]
-    if total(after, window) > capacity:
+    registration = chain.policy_entry().payload
+    if total(after, window) > registration["capacity"]:
         balance = Replay.of(chain.stream()).balance(window)
         raise BudgetExceeded(refusal(chain.policy, balance, total(after, window) - total(before, window), purpose))
+    if delta_total(after, window) > registration.get("delta_capacity", 0):
+        balance = Replay.of(chain.stream()).balance(window)
+        asked = delta_total(after, window) - delta_total(before, window)
+        raise BudgetExceeded(delta_refusal(chain.policy, balance, asked, purpose))
 
 
 def _require_plan(reserved: Entry, plan_digest: str) -> None:

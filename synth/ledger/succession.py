@@ -46,7 +46,9 @@ def verify(chain: Chain, anchors: Mapping[int, str]) -> Replay:
     return replay
 
 
-def take_over(chain: Chain, name: str, document: Mapping[str, Any], capacity: int) -> dict[str, Any]:
+def take_over(
+    chain: Chain, name: str, document: Mapping[str, Any], capacity: int, delta_capacity: int = 0
+) -> dict[str, Any]:
     """What the registration of ``name`` says about its predecessor, whose chain this is and whose lock is held.
 
     :raises PolicyError: the predecessor has a successor or an unfinished run, or the new policy is no continuation.
@@ -63,6 +65,11 @@ def take_over(chain: Chain, name: str, document: Mapping[str, Any], capacity: in
         raise PolicyError(
             f"policy {name!r}: capacity {capacity} is not that of policy {chain.policy!r}, {predecessor.capacity}; "
             "earlier releases were promised against that total, so epsilon, delta and Rényi order stay"
+        )
+    if delta_capacity != predecessor.delta_capacity:
+        raise PolicyError(
+            f"policy {name!r}: delta_capacity {delta_capacity} is not that of policy {chain.policy!r}, "
+            f"{predecessor.delta_capacity}; what is set aside of delta stays, as the rest of it does"
         )
     missing = sorted(set(predecessor.document["sources"]) - set(document["sources"]))
     if missing:

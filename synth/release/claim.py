@@ -7,13 +7,14 @@ mechanism that ran and is not listed; only the ledger and an audit can.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
 from synth import accounting
 from synth.accounting import RenyiFilter
-from synth.events import Event, event_from_document
+from synth.events import Event, additive_delta, event_from_document
 from synth.records import HOLDOUT, TRAIN
 
 _RELATIVE = 1e-4  # accountants of other versions differ in the last digits
@@ -39,6 +40,11 @@ def epsilons(branches: Mapping[str, list[Event]], delta: float) -> dict[str, flo
 def _epsilon(events: tuple[Event, ...], delta: float) -> float:
     """Composition takes a good part of a second, and a bundle states the same claim in several files."""
     return accounting.epsilon(events, delta)
+
+
+def selection_delta(branches: Mapping[str, list[Event]]) -> float:
+    """What the events add to δ whatever the ε: the worse branch."""
+    return max(math.fsum(additive_delta(event) for event in branches[branch]) for branch in _BRANCHES)
 
 
 def filter_share(branches: Mapping[str, list[Event]], renyi_filter: RenyiFilter) -> float:
@@ -83,11 +89,17 @@ def claim_problems(statement: Mapping[str, Any]) -> Iterator[str]:
             yield f"{field} is stated as {stated:.6g}; its mechanisms compose to {computed:.6g}"
     if at_most[HOLDOUT] > at_most[TRAIN] * (1 + _RELATIVE):
         yield f"claim.epsilon_all_attempts is the training branch's; the holdout's is {at_most[HOLDOUT]:.6g}"
+    if abs(claim.get("selection_delta", 0.0) - selection_delta(ran)) > _RELATIVE * delta:
+        yield (
+            f"claim.selection_delta is stated as {claim.get('selection_delta', 0.0):.6g}; its mechanisms add "
+            f"{selection_delta(ran):.6g} to delta"
+        )
     yield from _cumulative_problems(cumulative, ran)
 
 
 def _cumulative_problems(cumulative: Mapping[str, Any], ran: Mapping[str, list[Event]]) -> Iterator[str]:
-    renyi_filter = RenyiFilter.for_budget(cumulative["policy_epsilon"], cumulative["policy_delta"])
+    set_aside = cumulative.get("policy_selection_delta", 0.0)
+    renyi_filter = RenyiFilter.for_budget(cumulative["policy_epsilon"], cumulative["policy_delta"], set_aside)
     if renyi_filter.order != cumulative["filter_order"]:
         yield (
             f"cumulative.filter_order is stated as {cumulative['filter_order']}; the policy's totals fix it "
@@ -101,6 +113,12 @@ def _cumulative_problems(cumulative: Mapping[str, Any], ran: Mapping[str, list[E
         )
     if cumulative["share_spent"] > 1:
         yield f"cumulative.share_spent is stated as {cumulative['share_spent']:.6g}, above the whole budget"
+    selected = cumulative.get("selection_delta_spent", 0.0)
+    if not selection_delta(ran) * (1 - _RELATIVE) <= selected <= set_aside * (1 + _RELATIVE):
+        yield (
+            f"cumulative.selection_delta_spent is stated as {selected:.6g}; this release alone adds "
+            f"{selection_delta(ran):.6g} to delta, and the policy sets aside {set_aside:.6g}"
+        )
     alone = max(epsilons(ran, cumulative["policy_delta"]).values())
     if alone > cumulative["epsilon_all_releases"] * (1 + _RELATIVE):
         yield (

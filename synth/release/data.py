@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from synth.contract import Contract
+from synth.contract import Contract, OpenCategoricalColumn
 from synth.release.stamp import PARQUET_KEY
 from synth.schema import ColumnDomain, Schema
 
@@ -36,6 +36,8 @@ def column_document(domain: ColumnDomain, contract: Contract) -> dict[str, Any]:
             document["decimals"] = domain.decimals
     elif domain.kind == "categorical":
         document["categories"] = list(domain.categories)
+        if isinstance(column, OpenCategoricalColumn):
+            document |= {"other": column.other, "max_categories": column.max_categories}
     return document
 
 

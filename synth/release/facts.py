@@ -26,6 +26,8 @@ class BudgetFacts:
     :ivar epsilon_all_releases: ε, by PLD, of everything charged under the policy so far, this release included;
         informational: the binding claim across releases is the filter's (``policy_epsilon``, ``policy_delta``).
     :ivar share_spent: share of the policy's budget that the filter counts as used, this release included.
+    :ivar policy_selection_delta: the part of ``policy_delta`` that is set aside for selecting categories.
+    :ivar selection_delta_spent: what is charged to that so far, this release included.
     :ivar ledger_head: sequence and digest of the ledger's last entry when the statement was written.
 
     Where the policy has windows, all of it is about the released one.
@@ -40,6 +42,8 @@ class BudgetFacts:
     attempts: Mapping[str, int]
     filter_order: int
     ledger_head: tuple[int, str]
+    policy_selection_delta: float = 0.0
+    selection_delta_spent: float = 0.0
 
 
 @dataclass(frozen=True)

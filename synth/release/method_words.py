@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from synth.contract import Contract, IndependentOptions
+from synth.contract import Contract, IndependentOptions, open_columns
 from synth.device import noise_source
 from synth.measurements import MARGINALS, MEASUREMENTS, PAIRS
 from synth.plan import Mechanism
@@ -46,6 +46,18 @@ def not_tuned(contract: Contract) -> str:
     return (
         "the number of components is the contract's; the sizes of groups, the penalty of the fit and the prior of the "
         "correction follow from public facts and constants of the program."
+    )
+
+
+def selected(contract: Contract) -> str:
+    """What of the columns is no public fact; empty where all of it is."""
+    opened = open_columns(contract.columns)
+    if not opened:
+        return ""
+    named = ", ".join(repr(name) for name in opened)
+    return (
+        f" The categories of the open columns ({named}) are not public: a charged mechanism selected them. How many "
+        "there may be, and the name of the level of all other values, are the contract's."
     )
 
 
@@ -104,7 +116,12 @@ def randomness(contract: Contract, training_devices: Sequence[str]) -> list[dict
 def post_processing(contract: Contract) -> list[str]:
     """What is done with outputs of charged mechanisms and public facts; none of it looks at private rows."""
     labels = contract.method.options.labels
+    selection = (
+        "Of the values of an open column whose noisy counts passed the threshold, those with the largest are its "
+        "categories, as many as the contract allows; every other value is its level of the others."
+    )
     return [
+        *([selection] if open_columns(contract.columns) else []),
         *(_independent_steps(labels == "sampled") if independent(contract) else _mixture_steps(labels)),
         "Decoding of cells: uniform inside a cell, rounded to the declared decimals.",
         "Verdicts on expectations; accuracies, distances and intervals; the gate's decision; all charts.",

@@ -108,7 +108,7 @@ def _ledger(facts: ReleaseFacts) -> dict[str, float]:
     """Shares of the policy's budget: before this release, by it, left."""
     budget = facts.budget
     mechanisms = [{**m.document(), "attempts": budget.attempts.get(m.name, 0)} for m in facts.plan.mechanisms]
-    renyi_filter = RenyiFilter.for_budget(budget.policy_epsilon, budget.policy_delta)
+    renyi_filter = RenyiFilter.for_budget(budget.policy_epsilon, budget.policy_delta, budget.policy_selection_delta)
     alone = min(filter_share(composed(mechanisms, "attempts"), renyi_filter), budget.share_spent)
     return {"before": budget.share_spent - alone, "this_release": alone, "left": 1 - budget.share_spent}
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from synth import accounting
 from synth.contract import Contract, UnitColumn
-from synth.events import DiscreteGaussian, PoissonGaussian, event_document
+from synth.events import DiscreteGaussian, PoissonGaussian, ThresholdedHistogram, event_document
 from synth.plan import Mechanism
 from synth.records import HOLDOUT, TRAIN
 from synth.release import method_words, wording
-from synth.release.claim import claim_problems, composed, epsilons
+from synth.release.claim import claim_problems, composed, epsilons, selection_delta
 from synth.release.data import column_document
 from synth.release.facts import ReleaseFacts
 from synth.release.rendering import render
@@ -118,9 +118,10 @@ def _release(facts: ReleaseFacts) -> dict[str, Any]:
 def _claim(facts: ReleaseFacts) -> dict[str, Any]:
     plan, privacy = facts.plan, facts.contract.privacy
     attempts = [{**m.document(), "attempts": facts.budget.attempts.get(m.name, 0)} for m in plan.mechanisms]
-    charged = epsilons(composed(attempts, "attempts"), plan.delta)
+    ran = composed(attempts, "attempts")
+    charged = epsilons(ran, plan.delta)
     by_column = isinstance(privacy.unit, UnitColumn)
-    return {
+    document = {
         "flavour": "approximate differential privacy, (epsilon, delta)",
         "unit": {
             "kind": "column" if by_column else "row",
@@ -151,6 +152,7 @@ def _claim(facts: ReleaseFacts) -> dict[str, Any]:
             "claim.epsilon_renyi",
         },
     }
+    return document | ({"selection_delta": selection_delta(ran)} if selection_delta(ran) else {})
 
 
 def _mechanism(mechanism: Mechanism, facts: ReleaseFacts) -> dict[str, Any]:
@@ -168,6 +170,17 @@ def _mechanism(mechanism: Mechanism, facts: ReleaseFacts) -> dict[str, Any]:
             "added_to": method_words.what_is_counted(mechanism),
             "zero_concentrated_rho": event.rho,
         }
+    elif isinstance(event, ThresholdedHistogram):
+        document["noise"] = {
+            "distribution": "discrete Gaussian on the integers, shown from a threshold on",
+            "sigma": event.sigma,
+            "sensitivity": event.sensitivity,
+            "queries": event.noise.compositions,
+            "added_to": method_words.what_is_counted(mechanism),
+            "zero_concentrated_rho": event.rho,
+            "thresholds": dict(zip(mechanism.parameters["open_columns"], event.thresholds, strict=True)),
+            "added_to_delta": event.delta,
+        }
     elif isinstance(event, PoissonGaussian):
         document["noise"] = {
             "distribution": "Gaussian on the sum of the units' clipped gradients, each step",
@@ -182,7 +195,12 @@ def _mechanism(mechanism: Mechanism, facts: ReleaseFacts) -> dict[str, Any]:
 
 def _cumulative(facts: ReleaseFacts) -> dict[str, Any]:
     budget = facts.budget
+    set_aside = {
+        "policy_selection_delta": budget.policy_selection_delta,
+        "selection_delta_spent": budget.selection_delta_spent,
+    }
     return {
+        **(set_aside if budget.policy_selection_delta else {}),
         "policy": budget.policy,
         "policy_epsilon": budget.policy_epsilon,
         "policy_delta": budget.policy_delta,
@@ -190,7 +208,7 @@ def _cumulative(facts: ReleaseFacts) -> dict[str, Any]:
         "filter_order": budget.filter_order,
         "share_spent": budget.share_spent,
         "epsilon_all_releases": budget.epsilon_all_releases,
-        "text": wording.cumulative(facts.plan.window),
+        "text": wording.cumulative(facts.plan.window, budget.policy_selection_delta),
         "source": "Feldman and Zrnic, Individual Privacy Accounting via a Rényi Filter, 2021",
     }
 

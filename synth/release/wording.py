@@ -81,20 +81,31 @@ REGISTRY = {
 }
 
 
-def cumulative(window: str) -> str:
-    """What holds across releases."""
+def cumulative(window: str, set_aside: float) -> str:
+    """What holds across releases.
+
+    :param set_aside: the part of the policy's δ for selecting categories.
+    """
+    selection = ""
+    if set_aside:
+        selection = (
+            " Selecting categories of open columns adds to δ whatever the noise: the policy sets "
+            "policy_selection_delta of its δ aside for that, the filter lives on the rest, and the ledger adds up "
+            "exactly what was charged to it, selection_delta_spent, and refuses more."
+        )
     if not window:
-        return _CUMULATIVE.format(which="about the same people", windows="")
+        return _CUMULATIVE.format(which="about the same people", windows="") + selection
     return _CUMULATIVE.format(
         which=f"of the window {window}",
-        windows=" Every window has such a total of its own: over k windows, a person present in all of them has k "
+        windows=selection
+        + " Every window has such a total of its own: over k windows, a person present in all of them has k "
         "times the loss.",
     )
 
 
 def public(contract: Contract) -> str:
     """What was taken as public, and on whose word."""
-    return _PUBLIC + method_words.not_tuned(contract)
+    return _PUBLIC + method_words.not_tuned(contract) + method_words.selected(contract)
 
 
 def unit(contract: Contract, window: str) -> str:
@@ -135,6 +146,10 @@ def claim(statement: dict[str, Any], contract: Contract) -> str:
         f"{number(contract.privacy.approximate_units)}, the declared number of units. Attempts that died are counted; "
         f"had every mechanism run {numbers['max_attempts']} times, ε would be "
         f"{rounded_up(numbers['epsilon_all_attempts'])}, which no run of this plan can pass."
+    ) + (
+        f" Of δ, {rounded_up(numbers['selection_delta'])} went into the selection of categories."
+        if "selection_delta" in numbers
+        else ""
     )
 
 
