@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from synth.constraints.keeping import TRIES
 from synth.contract import Contract, UnitColumn
 from synth.release import method_words
 from synth.release.rendering import number, percent, rounded_up
@@ -100,6 +101,19 @@ def cumulative(window: str, set_aside: float) -> str:
         windows=selection
         + " Every window has such a total of its own: over k windows, a person present in all of them has k "
         "times the loss.",
+    )
+
+
+def constraints(contract: Contract) -> str:
+    """What is done to keep constraints, and what that does to the rows."""
+    if not contract.constraints:
+        return "The contract declares none."
+    return (
+        "Every row keeps every constraint that the contract declares. What follows from other columns is computed, "
+        f"rows that still break a constraint are drawn from the model again, up to {TRIES} times, and the few that "
+        "are left are repaired to the nearest allowed values, or replaced by other rows. Labels of changed rows are "
+        "drawn anew from the label model. All of it is post-processing. It moves shares away from what was measured: "
+        "the distances below are between the rows as the model drew them and as they are released."
     )
 
 
