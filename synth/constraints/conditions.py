@@ -66,7 +66,8 @@ class Atom:
         if domain.decimals is None:
             return self.low, self.high
         step = 10.0**-domain.decimals
-        return up(self.low, step) - step / 2, down(self.high, step) + step / 2
+        low, high = max(self.low, domain.lower[0]), min(self.high, domain.upper[-1])
+        return up(low, step) - step / 2, down(high, step) + step / 2
 
     def narrowed(self, domain: ColumnDomain) -> ColumnDomain:
         """The domain with cut cells: only numbers that meet the condition are drawn in those that some of do."""
