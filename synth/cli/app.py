@@ -55,6 +55,8 @@ def check_contract(file: ContractFile, as_json: AsJson = False) -> None:
     with reported():
         try:
             contract = load_contract(file)
+            if contract.constraints:
+                _require_witness(contract)
         except ContractError as error:
             if as_json:
                 faults: Sequence[Any] = error.faults
@@ -82,6 +84,13 @@ def check_contract(file: ContractFile, as_json: AsJson = False) -> None:
             f"{_count(len(contract.expectations), 'expectation')}",
             highlight=False,
         )
+
+
+def _require_witness(contract: Contract) -> None:
+    from synth.constraints.witness import require_witness
+    from synth.schema import Schema
+
+    require_witness(contract, Schema.from_contract(contract))
 
 
 def _protected(privacy: Privacy) -> str:

@@ -2,12 +2,17 @@
 
 1. What follows from other columns is computed; where that changes features, labels are drawn anew given them.
 2. Rows that still break a rule are drawn again from the model, up to ``TRIES`` times: rejection from a finished model.
+   Rejection alone would empty those strata in which rows break rules often (of people who left, say, whose dates have
+   an order). So a row is replaced by one of its own stratum: with the same label, the same values of the columns that
+   conditions are on, and null in the same columns that are compared. In the last tries any row that keeps the rules
+   will do.
 3. Those left are repaired to the nearest allowed values, and labelled anew; what that could not mend is replaced by
    rows that keep the rules.
 
 So every row keeps every rule. All of it is post-processing of model and contract, by the block's own generator: the
-same model, rows and seed give the same rows. Cost: each try draws as many rows as are still broken, so at most
-``TRIES + 1`` times the model's own drawing, and a pass over the columns of the rules for each.
+same model, rows and seed give the same rows. Cost: a try draws a few rows for each that is still broken, at most as
+many as were asked for, so all of it at most ``TRIES + 1`` times the model's own drawing, and a pass over the columns of
+the rules for each.
 """
 
 from __future__ import annotations
@@ -28,6 +33,8 @@ from synth.errors import SamplingRefused
 from synth.schema import Codes, Schema
 
 TRIES = 8
+_MATCHED = 6  # of them: the tries in which a row keeps its stratum
+_FOR_EACH = 4  # rows that a try draws for each that is still broken
 
 
 @dataclass(frozen=True)
@@ -126,6 +133,19 @@ class Cost:
         }
 
 
+def _pairs(
+    strata: npt.NDArray[np.int64], others: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Places in both, paired one to one within each stratum, as many as can be."""
+    pairs = _ranked(strata).merge(_ranked(others), on=["stratum", "rank"])
+    return pairs["place_x"].to_numpy(dtype=np.int64), pairs["place_y"].to_numpy(dtype=np.int64)
+
+
+def _ranked(strata: npt.NDArray[np.int64]) -> pd.DataFrame:
+    listed = pd.DataFrame({"stratum": strata, "place": np.arange(len(strata))})
+    return listed.assign(rank=listed.groupby("stratum").cumcount())
+
+
 def kept(source: Source, rules: Rules, count: int, generator: np.random.Generator) -> tuple[pd.DataFrame, Cost]:
     """So many rows, every one of which keeps every rule, and what that cost.
 
@@ -206,14 +226,29 @@ class _Keeping:
 
     def _redrawn(self, rows: Rows, left: npt.NDArray[np.int64]) -> tuple[Rows, npt.NDArray[np.int64]]:
         """Step 2; also the rows for which no try served."""
-        for _ in range(TRIES):
+        for number in range(TRIES):
             if not len(left):
                 break
-            tried = self._settled(self._drawn(len(left)))
-            good = ~self._bad(tried.frame)
-            rows = rows.with_rows(left[good], tried.at(np.flatnonzero(good)))
-            left = left[~good]
+            tried = self._settled(self._drawn(min(len(rows.frame), _FOR_EACH * len(left))))
+            good = np.flatnonzero(~self._bad(tried.frame))
+            matched = number < _MATCHED
+            places, others = _pairs(self._strata(rows.codes[left], matched), self._strata(tried.codes[good], matched))
+            rows = rows.with_rows(left[places], tried.at(good[others]))
+            left = np.delete(left, places)
         return rows, left
+
+    def _strata(self, codes: Codes, matched: bool) -> npt.NDArray[np.int64]:
+        """A number for each row, equal for rows of one stratum; where strata do not matter the same for all."""
+        schema, strata = self.source.schema, np.zeros(len(codes), np.int64)
+        if not matched:
+            return strata
+        kept_codes = {*self.rules.conditions, *self.source.labels}
+        for place, column in enumerate(schema.columns):
+            if column.name in kept_codes:
+                strata = strata * column.size + codes[:, place]
+            elif column.name in self.rules.compared:
+                strata = strata * 2 + (codes[:, place] == column.null_code)
+        return strata
 
     def _repaired(self, rows: Rows, left: npt.NDArray[np.int64]) -> tuple[Rows, int]:
         """Step 3; also how many rows were replaced."""

@@ -60,6 +60,19 @@ class Rules:
         """Columns that keeping the rules may change."""
         return tuple(dict.fromkeys(name for rule in self.each for name in rule.columns))
 
+    @cached_property
+    def conditions(self) -> frozenset[str]:
+        """Columns whose values decide in which rows a rule is about something."""
+        of_orders = [rule for rule in self.each if isinstance(rule, OrderRule)]
+        of_nulls = [rule for rule in self.each if isinstance(rule, NullRule)]
+        edges = [edge for rule in of_orders for edge in rule.edges]
+        return frozenset([*(e.where[0] for e in edges if e.where), *(rule.columns[1] for rule in of_nulls)])
+
+    @cached_property
+    def compared(self) -> frozenset[str]:
+        """Columns that inequalities compare."""
+        return frozenset(name for edge in self._edges for name in edge.columns)
+
     def broken(self, frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
         """For each rule the rows that break it. Shape (rules, rows)."""
         if not self.each:
