@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from synth.contract.columns import Frozen
 
@@ -91,7 +91,10 @@ def _tuples(given: Any) -> Any:
 
 
 _Tuples = Annotated[
-    tuple[tuple[Value, ...], ...], Field(min_length=1, max_length=MOST_COMBINATIONS), BeforeValidator(_tuples)
+    tuple[tuple[Value, ...], ...],
+    Field(min_length=1, max_length=MOST_COMBINATIONS),
+    BeforeValidator(_tuples),
+    WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": "array"}, "minItems": 1}, {"type": "object"}]}),
 ]
 
 

@@ -213,8 +213,8 @@ def not_protected(contract: Contract, window: str) -> list[str]:
     ]
     return [
         "That the dataset exists, has an owner and has these columns.",
-        "The facts of the share contract: bounds, categories, the approximate number of units, expectations, "
-        "thresholds, the number of rows that were asked for.",
+        "The facts of the share contract: bounds, categories, constraints, the approximate number of units, "
+        "expectations, thresholds, the number of rows that were asked for.",
         "When the run ran, how long its steps took and what resources they used, and whether a step failed.",
         "Facts about groups: differential privacy hides whether a person took part, not what holds of the people. "
         "What the release teaches about a group can be applied to its members, whether or not they took part.",
