@@ -48,7 +48,7 @@ from synth.housekeeping import end_run
 from synth.ledger import Charge
 from synth.officer import policy_for
 from synth.partition_selection import CATEGORIES, select
-from synth.plan import Pace, ReleasePlan
+from synth.plan import ReleasePlan
 from synth.quality import gate
 from synth.quality.learners import train_learners
 from synth.quality.results import Measurement, PairDistances
@@ -91,7 +91,8 @@ def allocate(run: Run) -> Facts:
     verify_ledger(run)
     if not workspace.exists("public/plan.json"):
         window = window_to_release(run.contract)
-        plan = plan_release(run.contract, registered.policy.holdout_fraction, pace=_pace(run, window), window=window)
+        pace = pace_of(registered, run.ledger, window)
+        plan = plan_release(run.contract, registered.policy.holdout_fraction, pace=pace, window=window)
         workspace.write_json("public/plan.json", plan.document())
     plan = ReleasePlan.from_document(workspace.read_json("public/plan.json"))
     seed = seed_of(run)
@@ -292,11 +293,6 @@ def settle(run: Run) -> Facts:
 
 BEFORE_APPROVAL: tuple[Step, ...] = (preflight, allocate, validate, train, generate, check)
 STEPS: tuple[Step, ...] = (*BEFORE_APPROVAL, approve, publish)
-
-
-def _pace(run: Run, window: str) -> Pace | None:
-    """What the policy's horizon leaves for this release."""
-    return pace_of(run.registered, run.ledger, window)
 
 
 def _show_report(run: Run) -> None:
