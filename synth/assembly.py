@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from synth import __version__, validation
 from synth.accounting import ATTO, epsilon
+from synth.constraints.repair import Rules
 from synth.device import DEVICES, training_device
 from synth.errors import TamperedArtifact
 from synth.events import Event, PoissonGaussian, event_from_document
@@ -42,6 +43,11 @@ def parsed_and_codes(run: Run, frame: pd.DataFrame) -> tuple[pd.DataFrame, Codes
     """Released rows through the same door as private ones."""
     parsed = run.schema.parse(pa.Table.from_pandas(frame, preserve_index=False))
     return parsed, run.schema.encode(parsed)
+
+
+def rules_of(run: Run) -> Rules:
+    """The contract's constraints as rules that rows keep."""
+    return Rules(run.contract.constraints, run.contract.columns)
 
 
 def finished_model(run: Run) -> Model:
@@ -111,6 +117,7 @@ def release_facts(run: Run, measurements: tuple[Measurement, ...], pairs: PairDi
         synthetic_counts=dict(zip(schema.names, synthetic, strict=True)),
         method_facts=finished_model(run).facts(),
         pair_counts=_pair_counts(run),
+        constraint_cost=generation.get("constraints"),
     )
 
 

@@ -111,6 +111,10 @@ class AwaitingApproval(NotApproved):
     """A person has to decide before the run can go on."""
 
 
+class SamplingRefused(SluiceError):
+    """More rows cannot be drawn from a finished model: there is no model any more, or no such rows in it."""
+
+
 class PublishFailed(SluiceError):
     """The bucket refused or cannot be reached; what was published so far does not count as a release."""
 

@@ -29,9 +29,12 @@ from synth.assembly import (
     parsed_and_codes,
     record_training_device,
     release_facts,
+    rules_of,
     synthetic_frames,
 )
 from synth.boundary import Facts, Step, step
+from synth.constraints.sampling import Wanted
+from synth.constraints.witness import require_witness
 from synth.continuity import note_head, verify_ledger
 from synth.errors import (
     NotApproved,
@@ -45,7 +48,7 @@ from synth.housekeeping import end_run
 from synth.ledger import Charge
 from synth.officer import policy_for
 from synth.partition_selection import CATEGORIES, select
-from synth.plan import Pace, ReleasePlan
+from synth.plan import ReleasePlan
 from synth.quality import gate
 from synth.quality.learners import train_learners
 from synth.quality.results import Measurement, PairDistances
@@ -72,6 +75,7 @@ def preflight(run: Run) -> Facts:
     registered.split_key(run.settings.keys)
     check_columns(run.contract)
     validation.check_expectations(run.contract, run.schema)
+    require_witness(run.contract, run.schema)
     # A workspace that cannot be opened is found before budget is reserved for it.
     protection = run.workspace.protection
     return {"policy": registered.policy.name, "dataset": run.contract.dataset.name, "workspace": protection}
@@ -87,7 +91,8 @@ def allocate(run: Run) -> Facts:
     verify_ledger(run)
     if not workspace.exists("public/plan.json"):
         window = window_to_release(run.contract)
-        plan = plan_release(run.contract, registered.policy.holdout_fraction, pace=_pace(run, window), window=window)
+        pace = pace_of(registered, run.ledger, window)
+        plan = plan_release(run.contract, registered.policy.holdout_fraction, pace=pace, window=window)
         workspace.write_json("public/plan.json", plan.document())
     plan = ReleasePlan.from_document(workspace.read_json("public/plan.json"))
     seed = seed_of(run)
@@ -163,17 +168,22 @@ def train(run: Run) -> Facts:
 
 @step
 def generate(run: Run) -> Facts:
-    """Draw the declared number of rows from the finished model; costs no privacy."""
+    """Draw the declared number of rows from the finished model, all of which keep the contract's constraints.
+
+    Costs no privacy.
+    """
     workspace, rows = run.workspace, run.contract.rows
     if not workspace.exists("public/generation.json"):
         if not workspace.exists("public/sampling_seed.json"):
             workspace.write_json("public/sampling_seed.json", int(random_words(1)[0] >> np.uint64(11)))
         seed, parts, done = workspace.read_json("public/sampling_seed.json"), 0, 0
-        for frame in finished_model(run).frames(rows, seed):
+        rules, cost = rules_of(run), None
+        for frame, added in finished_model(run).drawn(rows, seed, Wanted(rules)):
             workspace.write_frame(f"dp/rows-{parts:06d}.parquet", frame)
-            parts, done = parts + 1, done + len(frame)
+            parts, done, cost = parts + 1, done + len(frame), added if cost is None or added is None else cost + added
             run.progress("generate", done, rows)
-        workspace.write_json("public/generation.json", {"rows": rows, "parts": parts, "seed": seed})
+        kept = {"constraints": cost.document(rules, run.schema.names)} if cost is not None else {}
+        workspace.write_json("public/generation.json", {"rows": rows, "parts": parts, "seed": seed, **kept})
     return {"rows": rows}
 
 
@@ -283,11 +293,6 @@ def settle(run: Run) -> Facts:
 
 BEFORE_APPROVAL: tuple[Step, ...] = (preflight, allocate, validate, train, generate, check)
 STEPS: tuple[Step, ...] = (*BEFORE_APPROVAL, approve, publish)
-
-
-def _pace(run: Run, window: str) -> Pace | None:
-    """What the policy's horizon leaves for this release."""
-    return pace_of(run.registered, run.ledger, window)
 
 
 def _show_report(run: Run) -> None:

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from synth import __version__
-from synth.cli import budget, keys
+from synth.cli import budget, keys, sampling
 from synth.cli.output import TRY_LATER, AsJson, console, errors, print_json, reported
 from synth.contract import Contract, Privacy, load_contract
 from synth.errors import ContractError, SluiceError
@@ -31,6 +31,7 @@ contract_app = typer.Typer(help="Share contracts: the data owner's public facts.
 app.add_typer(contract_app, name="contract")
 app.add_typer(budget.app, name="budget")
 app.add_typer(keys.app, name="keys")
+app.command()(sampling.sample)
 
 ContractFile = Annotated[Path, typer.Argument(help="A share contract, YAML.", metavar="FILE")]
 
@@ -54,6 +55,8 @@ def check_contract(file: ContractFile, as_json: AsJson = False) -> None:
     with reported():
         try:
             contract = load_contract(file)
+            if contract.constraints:
+                _require_witness(contract)
         except ContractError as error:
             if as_json:
                 faults: Sequence[Any] = error.faults
@@ -81,6 +84,13 @@ def check_contract(file: ContractFile, as_json: AsJson = False) -> None:
             f"{_count(len(contract.expectations), 'expectation')}",
             highlight=False,
         )
+
+
+def _require_witness(contract: Contract) -> None:
+    from synth.constraints.witness import require_witness
+    from synth.schema import Schema
+
+    require_witness(contract, Schema.from_contract(contract))
 
 
 def _protected(privacy: Privacy) -> str:

@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from synth.canonical import canonical_json
 from synth.contract.columns import Column, Frozen
 from synth.contract.compute import Compute
+from synth.contract.constraints import Constraints
 from synth.contract.methods import Method
 from synth.contract.windows import WindowLength, WindowName, example_of, names_window
 
@@ -242,6 +243,7 @@ class Contract(Frozen):
     privacy: Privacy
     columns: Annotated[dict[str, Column], Field(min_length=2)] = Field(alias="schema")
     expectations: tuple[Expectation, ...] = ()
+    constraints: Constraints = Field((), description="Rules between columns that every released row keeps.")
     task: Task
     method: Method = Method()
     rows: Annotated[int, Field(ge=1, le=1_000_000_000)]

@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from synth.contract.columns import LATER_COLUMN_TYPES
+from synth.contract.constraint_faults import constraint_faults
 from synth.contract.methods import MOST_CLASSES, IndependentOptions, MixtureOptions
 from synth.contract.models import AssetUpdate, Contract, Policy, UnitColumn
 from synth.contract.open_columns import selection_faults
@@ -36,7 +37,7 @@ _LATER: dict[str, tuple[str, ...]] = {
     "schema.*.type": LATER_COLUMN_TYPES,
 }
 _LATER_FIELDS = (
-    "task.targets", "quality.subgroups", "constraints", "compute.device",
+    "task.targets", "quality.subgroups", "compute.device",
     "publish.connection",
 )  # fmt: skip
 # What an unknown field is commonly meant to be.
@@ -255,6 +256,8 @@ def _fault(prefix: str, detail: Any, instead: Mapping[str, str]) -> Fault:
     location = [str(part) for part in detail["loc"] if part != "[key]"]  # pydantic's mark of a fault in a key
     if (prefix == "schema" or (prefix, location[:1]) == ("method", ["options"])) and len(location) > 1:
         del location[1]  # the union's tag: an implementation detail of the parser
+    if prefix == "constraints" and len(location) > 1:
+        del location[1]
     path = ".".join(part for part in [prefix, *location] if part) or "document"
     given = detail.get("input")
     shown = "" if isinstance(given, dict | list | tuple) or detail["type"] == "missing" else repr(given)
@@ -265,8 +268,11 @@ def _fault(prefix: str, detail: Any, instead: Mapping[str, str]) -> Fault:
     if detail["type"] == "model_type":
         problem = f"accepted: {_SHAPES.get(path, 'a mapping of fields')}"
     if detail["type"] == "union_tag_invalid":
-        path, shown = f"{path}.type", repr(detail["ctx"]["tag"])
+        path, shown = f"{path}.{'kind' if prefix == 'constraints' else 'type'}", repr(detail["ctx"]["tag"])
         problem = f"accepted: {detail['ctx']['expected_tags']}"
+    if detail["type"] == "union_tag_not_found":
+        path, shown = f"{path}.{'kind' if prefix == 'constraints' else 'type'}", ""
+        problem = "missing; it is required"
     if detail["type"] == "extra_forbidden":
         problem, shown = "; ".join(["unknown field", *filter(None, [instead.get(path)])]), ""
         later = path in _LATER_FIELDS
@@ -311,6 +317,9 @@ def _between_sections(document: dict[str, Any], values: dict[str, Any]) -> Itera
         for column in used:
             if known and column not in known:
                 yield Fault(f"{path}.kwargs", repr(column), "is not a column of the schema")
+    if "schema" in values:
+        for path, given, problem in constraint_faults(values.get("constraints") or (), values["schema"]):
+            yield Fault(path, given, problem)
     method, approval = values.get("method"), values.get("approval")
     batch = method.options.batch_size if method and isinstance(method.options, IndependentOptions) else 0
     if privacy is not None and batch > privacy.approximate_units // 4:

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import numpy.typing as npt
 import pandas as pd
 
+from synth.constraints.keeping import Cost
+from synth.constraints.sampling import AS_MODELLED, Wanted
 from synth.contract import Contract, Method
 from synth.guard import Sealed, Spend
 from synth.plan import Demand, ReleasePlan
@@ -32,8 +34,15 @@ class RunOnce(Protocol):
 class Model(Protocol):
     """A finished model: all that it holds is the output of charged mechanisms, or public."""
 
-    def frames(self, rows: int, seed: int) -> Iterator[pd.DataFrame]:
-        """Released rows in chunks; the same model, rows and seed give the same rows."""
+    def frames(self, rows: int, seed: int, wanted: Wanted = AS_MODELLED) -> Iterator[pd.DataFrame]:
+        """Rows in chunks, all of which keep what is wanted; the same model, rows, seed and wants give the same rows.
+
+        :raises SamplingRefused: if the model has too few such rows.
+        """
+        ...
+
+    def drawn(self, rows: int, seed: int, wanted: Wanted = AS_MODELLED) -> Iterator[tuple[pd.DataFrame, Cost | None]]:
+        """The same, each chunk with what keeping the wanted rules cost it; None without rules."""
         ...
 
     def predict(self, codes: Codes) -> Codes:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
 
 import numpy as np
@@ -12,8 +13,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
+from synth.constraints.repair import Rules
 from synth.contract import Contract, OpenCategoricalColumn
+from synth.contract.constraints import Constraints
 from synth.release.stamp import PARQUET_KEY
 from synth.schema import ColumnDomain, Schema
 
@@ -67,7 +71,7 @@ def write_parts(folder: Path, frames: Iterator[pd.DataFrame], schema: Schema, no
     layout: pa.Schema | None = None
     try:
         for frame in chain([first] if first is not None else [], frames):
-            table = pa.Table.from_pandas(_stored(frame, schema), schema=layout, preserve_index=False)
+            table = pa.Table.from_pandas(as_stored(frame, schema), schema=layout, preserve_index=False)
             if notice is not None:
                 table = table.replace_schema_metadata({**(table.schema.metadata or {}), PARQUET_KEY: notice.encode()})
             layout = table.schema
@@ -85,11 +89,15 @@ def write_parts(folder: Path, frames: Iterator[pd.DataFrame], schema: Schema, no
     return written
 
 
-def part_problems(file: IO[bytes], columns: Sequence[dict[str, Any]]) -> tuple[int, list[str]]:
-    """Rows of one part, and in what it differs from the stated columns. Memory: one row group.
+def part_problems(
+    file: IO[bytes], columns: Sequence[dict[str, Any]], constraints: Sequence[Mapping[str, Any]] = ()
+) -> tuple[int, list[str]]:
+    """Rows of one part, and in what it differs from the stated columns and constraints. Memory: one row group.
 
     :param columns: as :func:`column_document` describes them.
+    :param constraints: as a contract's document has them.
     """
+    rules = _stated_rules(columns, constraints)
     parquet = pq.ParquetFile(file)
     names, stated = parquet.schema_arrow.names, [column["name"] for column in columns]
     if names != stated:
@@ -105,10 +113,20 @@ def part_problems(file: IO[bytes], columns: Sequence[dict[str, Any]]) -> tuple[i
             for column in columns:
                 for problem in _cell_problems(table[column["name"]], column):
                     wrong[f"column {column['name']!r} {problem}"] = None
+            broken = rules.broken(table.select(list(rules.touched)).to_pandas()) if rules else ()
+            for constraint, rows in zip(rules.constraints, broken, strict=True):
+                if rows.any():
+                    wrong[f"breaks a declared constraint: {constraint.text}"] = None
     return parquet.metadata.num_rows, list(wrong)
 
 
-def _stored(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
+def _stated_rules(columns: Sequence[dict[str, Any]], constraints: Sequence[Mapping[str, Any]]) -> Rules:
+    declared = TypeAdapter(Constraints).validate_python(list(constraints))
+    return Rules(declared, {column["name"]: SimpleNamespace(**column) for column in columns})
+
+
+def as_stored(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
+    """The frame in the dtypes that come back from Parquet."""
     if list(frame.columns) != list(schema.names):
         raise ValueError(f"Expected the columns {list(schema.names)}, given {list(frame.columns)}.")
     return frame.astype({c.name: stored_as(c) for c in schema.columns if stored_as(c) != "category"})

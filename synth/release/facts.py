@@ -74,6 +74,8 @@ class ReleaseFacts:
     :ivar distributions: what the marginals were post-processed to, by column name; sums to one.
     :ivar synthetic_counts: codes of the released rows counted, by column name.
     :ivar pair_counts: released noisy tables of pairs, if the method measures any.
+    :ivar constraint_cost: what keeping the constraints did to the drawn rows, see
+        :meth:`synth.constraints.keeping.Cost.document`; None without constraints.
     :ivar units_estimate: noisy count of units in the source, with its noise scale.
     """
 
@@ -97,4 +99,5 @@ class ReleaseFacts:
     synthetic_counts: Mapping[str, npt.NDArray[np.int64]]
     method_facts: Mapping[str, Any]
     pair_counts: PairCounts | None = None
+    constraint_cost: Mapping[str, Any] | None = None
     unsafe_seed: int | None = None

@@ -24,6 +24,11 @@ _MIXTURE = (
     "DPDSyn (arXiv 2604.15660); the mixture and the regression are this program's own design."
 )
 
+_CONSTRAINTS = (
+    "Constraints, which are public: computed columns, rows drawn again, repaired or replaced, labels of changed rows "
+    "drawn anew from the label model."
+)
+
 
 def independent(contract: Contract) -> bool:
     """Whether features are drawn independently of each other."""
@@ -124,6 +129,7 @@ def post_processing(contract: Contract) -> list[str]:
         *([selection] if open_columns(contract.columns) else []),
         *(_independent_steps(labels == "sampled") if independent(contract) else _mixture_steps(labels)),
         "Decoding of cells: uniform inside a cell, rounded to the declared decimals.",
+        *([_CONSTRAINTS] if contract.constraints else []),
         "Verdicts on expectations; accuracies, distances and intervals; the gate's decision; all charts.",
     ]
 
@@ -185,11 +191,12 @@ def not_good_for(contract: Contract) -> list[str]:
         )
         small = "conditions on several features at once multiply shares that are not independent in reality."
     else:
+        but_for = " (but for the declared constraints)" if contract.constraints else ""
         relations = (
             "**Relations of three and more columns.** The structure is mixture: pairs of columns were measured and are "
             "kept up to noise; three columns together are as pairs imply them, and no better. Interactions, rare "
-            f"combinations and fixed rules between columns are not kept, and {target} follows the others without "
-            "interactions."
+            f"combinations and fixed rules between columns are not kept{but_for}, and {target} follows the others "
+            "without interactions."
         )
         small = (
             "in pairs rare categories stand together, and neighbouring numbers too, so inside such a group nothing is "

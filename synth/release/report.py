@@ -54,6 +54,7 @@ def _report(facts: ReleaseFacts) -> dict[str, Any]:
             "pair_distances": facts.pairs.document(),
         },
         "expectations": {"text": wording.VALIDATION, "verdicts": [j.document() for j in facts.judgements]},
+        "constraints": {"text": wording.constraints(facts.contract), "cost": facts.constraint_cost},
         "budget": _branch_shares(facts),
         "ledger": _ledger(facts),
         "marginals": {

@@ -72,6 +72,7 @@ def statement(facts: ReleaseFacts) -> dict[str, Any]:
             "noise_scale": facts.units_estimate[1],
             "text": "Noisy count of the units that were kept, both branches; the exact number is not released.",
         },
+        "constraints": {"text": wording.constraints(contract), "cost": facts.constraint_cost},
         "noisy_counts": method_words.noisy_counts(contract),
         "not_protected": wording.not_protected(contract, plan.window),
         "trust_model": wording.TRUST_MODEL,
@@ -222,6 +223,7 @@ def _public(facts: ReleaseFacts) -> dict[str, Any]:
         "task": contract.task.model_dump(mode="json"),
         "method_options": contract.method.options.model_dump(mode="json"),
         "expectations": [expectation.model_dump(mode="json") for expectation in contract.expectations],
+        "constraints": [constraint.model_dump(mode="json") for constraint in contract.constraints],
         "quality_thresholds": contract.quality.model_dump(mode="json"),
         "columns": "Bounds, categories, decimals and numbers of cells: see the field columns.",
     }

@@ -147,13 +147,13 @@ class _Reader:
             yield f"{_STATEMENT} is about {told[0]} {told[1]}, the manifest about another release"
         for problem in claim_problems(statement):
             yield f"{_STATEMENT}: {problem}"
-        rows = 0
+        rows, constraints = 0, statement["public_information"].get("constraints", [])
         for name in names:
             if not (name.startswith("data/") and name.endswith(".parquet")):
                 continue
             with self.file_system.open(f"{self.root}/{name}", "rb") as file:
                 try:
-                    in_part, wrong = part_problems(file, statement["columns"])
+                    in_part, wrong = part_problems(file, statement["columns"], constraints)
                 except (OSError, *_MALFORMED) as error:
                     in_part, wrong = 0, [f"cannot be read as Parquet ({type(error).__name__})"]
             rows += in_part

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from synth.constraints.keeping import TRIES
 from synth.contract import Contract, UnitColumn
 from synth.release import method_words
 from synth.release.rendering import number, percent, rounded_up
@@ -103,6 +104,19 @@ def cumulative(window: str, set_aside: float) -> str:
     )
 
 
+def constraints(contract: Contract) -> str:
+    """What is done to keep constraints, and what that does to the rows."""
+    if not contract.constraints:
+        return "The contract declares none."
+    return (
+        "Every row keeps every constraint that the contract declares. What follows from other columns is computed, "
+        f"rows that still break a constraint are drawn from the model again, up to {TRIES} times, and the few that "
+        "are left are repaired to the nearest allowed values, or replaced by other rows. Labels of changed rows are "
+        "drawn anew from the label model. All of it is post-processing. It moves shares away from what was measured: "
+        "the distances below are between the rows as the model drew them and as they are released."
+    )
+
+
 def public(contract: Contract) -> str:
     """What was taken as public, and on whose word."""
     return _PUBLIC + method_words.not_tuned(contract) + method_words.selected(contract)
@@ -199,8 +213,8 @@ def not_protected(contract: Contract, window: str) -> list[str]:
     ]
     return [
         "That the dataset exists, has an owner and has these columns.",
-        "The facts of the share contract: bounds, categories, the approximate number of units, expectations, "
-        "thresholds, the number of rows that were asked for.",
+        "The facts of the share contract: bounds, categories, constraints, the approximate number of units, "
+        "expectations, thresholds, the number of rows that were asked for.",
         "When the run ran, how long its steps took and what resources they used, and whether a step failed.",
         "Facts about groups: differential privacy hides whether a person took part, not what holds of the people. "
         "What the release teaches about a group can be applied to its members, whether or not they took part.",

@@ -157,7 +157,6 @@ def test_options_that_could_look_beyond_the_row_are_refused(option: str) -> None
         {"task.targets": ["ill", "smoker"]},
         {"schema.age.type": "date", "schema.age.min": REMOVED, "schema.age.max": REMOVED},
         {"quality.subgroups": ["city"]},
-        {"constraints": []},
         {"compute.device": "cuda"},
         {"publish.connection": "aws"},
     ],

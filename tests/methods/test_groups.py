@@ -139,3 +139,12 @@ def test_rows_without_a_group_keep_none() -> None:
     nulls: Any = np.array([[column.null_code for column in SCHEMA.columns]], np.int32)
     assert groups.of(nulls)[0].tolist() == [-1, groups.sizes[1] - 1, groups.sizes[2] - 1, -1, 12]
     assert groups.of(np.zeros((0, 5), np.int32)).shape == (0, 5)
+
+
+def test_evidence_on_codes_is_evidence_on_groups_and_codes_inside_them() -> None:
+    """Also in a group that the marginal gives nothing, whose codes are drawn evenly."""
+    groups = Groups((np.array([0, 0, 1, 1, 2], np.int32),))
+    of_groups, weighed = groups.given([np.array([0.3, 0.1, 0.0, 0.0, 0.6])], {0: np.array([0.0, 1.0, 0.5, 0.0, 1.0])})
+    np.testing.assert_allclose(of_groups[0], [0.25, 0.25, 1.0])
+    drawn = groups.drawn(np.repeat([[0], [1], [2]], 100, axis=0).astype(np.int32), weighed, np.random.default_rng(0))
+    assert drawn.ravel().tolist() == [1] * 100 + [2] * 100 + [4] * 100

@@ -187,3 +187,27 @@ def test_the_gradients_of_a_fit_are_those_of_its_misfit() -> None:
         step = np.eye(3)[k] * 1e-5
         slope = (loss(logits, weight_logits + step) - loss(logits, weight_logits - step)) / 2e-5
         assert by_weight[k] == pytest.approx(slope, rel=1e-3, abs=2e-6)
+
+
+def test_a_conditioned_mixture_is_the_joint_distribution_under_the_evidence() -> None:
+    """By enumeration of all rows: what is left of each after the evidence, divided by the whole."""
+    generator = np.random.default_rng(2)
+    tables = tuple(generator.dirichlet(np.ones(size), 4) for size in (3, 2, 4))
+    mixture = Mixture(generator.dirichlet(np.ones(4)), tables)
+    evidence = {0: np.array([1.0, 0.0, 0.3]), 2: np.array([0.0, 1.0, 0.5, 0.0])}
+
+    def joint(of: Mixture) -> npt.NDArray[np.float64]:
+        return np.asarray(np.einsum("k,ka,kb,kc->abc", of.weights, *of.tables))
+
+    conditioned, share = mixture.given(evidence)
+    left = joint(mixture) * evidence[0][:, None, None] * evidence[2]
+    assert share == pytest.approx(left.sum())
+    np.testing.assert_allclose(joint(conditioned), left / left.sum(), atol=1e-12)
+    rows = conditioned.rows(4000, generator)
+    assert set(rows[:, 0]) <= {0, 2}
+    assert set(rows[:, 2]) <= {1, 2}
+
+
+def test_evidence_that_no_row_meets_has_no_share() -> None:
+    mixture = Mixture(np.array([0.5, 0.5]), (np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[1.0, 0.0], [0.0, 1.0]])))
+    assert mixture.given({0: np.array([1.0, 0.0]), 1: np.array([0.0, 1.0])})[1] == 0

@@ -19,6 +19,7 @@ model's own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ import numpy.typing as npt
 import torch
 
 from synth import dpsgd
+from synth.constraints.conditions import Evidence
+from synth.constraints.sampling import Given
 from synth.contract import Contract, IndependentOptions
 from synth.events import DiscreteGaussian, PoissonGaussian
 from synth.guard import Checkpoints, Sealed, Spend
@@ -204,6 +207,17 @@ class DpdsynModel(TabularModel):
     def facts(self) -> Mapping[str, Any]:
         """What the statement says of the fit."""
         return {"temperature": self.temperature}
+
+    def given(self, evidence: Evidence) -> Given:
+        """Exactly conditioned on features, which are independent; labels are drawn until they fit."""
+        conditioned, share = copy(self), 1.0
+        conditioned.distributions = list(self.distributions)
+        for place in set(evidence) - {self.schema.target_index}:
+            likely = self.distributions[place] * evidence[place]
+            share *= float(likely.sum() / self.distributions[place].sum())
+            conditioned.distributions[place] = likely
+        rest = {place: each for place, each in evidence.items() if place == self.schema.target_index}
+        return Given(conditioned, rest, share)
 
     def _block(self, rows: int, generator: np.random.Generator) -> Codes:
         codes = self._features(rows, generator)

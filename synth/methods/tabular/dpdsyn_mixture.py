@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -26,6 +27,8 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
+from synth.constraints.conditions import Evidence
+from synth.constraints.sampling import Given
 from synth.contract import Contract, MixtureOptions
 from synth.events import DiscreteGaussian
 from synth.guard import Sealed, Spend
@@ -247,6 +250,19 @@ class DpdsynMixtureModel(TabularModel):
     def facts(self) -> Mapping[str, Any]:
         """What the statement says of the fit."""
         return {"groups": dict(zip(self.schema.names, self.groups.sizes, strict=True))}
+
+    def given(self, evidence: Evidence) -> Given:
+        """Exactly conditioned on features: components count as much as they are likely to meet the evidence, and so do
+        groups in each, and codes in each group. Labels are drawn until they fit."""
+        rest = {place: each for place, each in evidence.items() if place == self.schema.target_index}
+        features = {place: each for place, each in evidence.items() if place not in rest}
+        conditioned = copy(self)
+        of_groups, conditioned.distributions = self.groups.given(self.distributions, features)
+        conditioned.mixture, share = self.mixture.given(of_groups)
+        return Given(conditioned, rest, share)
+
+    def _label_probabilities(self, codes: Codes) -> Probabilities:
+        return self.labeller.probabilities(self.groups.of(codes))
 
     def _block(self, rows: int, generator: np.random.Generator) -> Codes:
         groups = self.mixture.rows(rows, generator)

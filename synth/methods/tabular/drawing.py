@@ -8,6 +8,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
+from synth.constraints.conditions import Evidence
+from synth.constraints.keeping import Cost
+from synth.constraints.sampling import AS_MODELLED, Given, Sampler, Wanted
 from synth.methods.base import Model
 from synth.methods.tabular.marginals import Probabilities, systematic_labels
 from synth.schema import Codes, Schema
@@ -41,17 +44,51 @@ class TabularModel(Model):
 
     def codes(self, rows: int, seed: int) -> Iterator[tuple[Codes, np.random.Generator]]:
         """Blocks of synthetic codes, each with the generator that its decoding goes on with."""
-        for block, start in enumerate(range(0, rows, _BLOCK)):
-            generator = np.random.default_rng([seed, block])
-            yield self._block(min(_BLOCK, rows - start), generator), generator
+        for size, generator in _blocks(rows, seed):
+            yield self._block(size, generator), generator
 
-    def frames(self, rows: int, seed: int) -> Iterator[pd.DataFrame]:
-        """Released rows in chunks of native values."""
-        for codes, generator in self.codes(rows, seed):
-            yield self.schema.decode(codes, generator)
+    def frames(self, rows: int, seed: int, wanted: Wanted = AS_MODELLED) -> Iterator[pd.DataFrame]:
+        """Rows in chunks of native values: as the model gives them, or as they are wanted."""
+        for frame, _ in self.drawn(rows, seed, wanted):
+            yield frame
+
+    def drawn(self, rows: int, seed: int, wanted: Wanted = AS_MODELLED) -> Iterator[tuple[pd.DataFrame, Cost | None]]:
+        """The same, each chunk with what keeping the wanted rules cost it; None without rules."""
+        sampler = Sampler(self, wanted)
+        for size, generator in _blocks(rows, seed):
+            yield sampler.rows(size, generator)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The target."""
+        return (self.schema.target,)
+
+    def draw(self, rows: int, generator: np.random.Generator) -> Codes:
+        """So many labelled rows of codes."""
+        return self._block(rows, generator)
+
+    def relabelled(self, codes: Codes, generator: np.random.Generator) -> Codes:
+        """The rows with labels drawn anew given their features, as when they are drawn."""
+        labelled = codes.copy()
+        labelled[:, self.schema.target_index] = self._labels_of(self._label_probabilities(codes), generator)
+        return labelled
+
+    def given(self, evidence: Evidence) -> Given:
+        """Conditioned on nothing: rows are drawn until they fit."""
+        return Given(self, evidence)
+
+    def _label_probabilities(self, codes: Codes) -> Probabilities:
+        """Those that labels are drawn from."""
+        return self.probabilities(codes)
 
     def _labels_of(self, probabilities: Probabilities, generator: np.random.Generator) -> Codes:
         """One label a row: the likeliest, or one that is drawn."""
         if self._labels == "argmax":
             return probabilities.argmax(axis=1).astype(np.int32)
         return systematic_labels(probabilities, generator)
+
+
+def _blocks(rows: int, seed: int) -> Iterator[tuple[int, np.random.Generator]]:
+    """The size of each block, and its generator."""
+    for block, start in enumerate(range(0, rows, _BLOCK)):
+        yield min(_BLOCK, rows - start), np.random.default_rng([seed, block])

@@ -6,7 +6,7 @@ marginals and public facts alone, so it costs nothing; inside its group a code i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -63,6 +63,30 @@ class Groups:
             np.bincount(groups[groups >= 0], distribution[groups >= 0], size).astype(np.float64)
             for groups, distribution, size in zip(self.of_codes, distributions, self.sizes, strict=True)
         ]
+
+    def given(
+        self, distributions: Sequence[Probabilities], evidence: Mapping[int, Probabilities]
+    ) -> tuple[dict[int, Probabilities], list[Probabilities]]:
+        """Evidence on codes as evidence on groups, and distributions by which codes are drawn inside their group.
+
+        :param evidence: by column, for each code how likely it meets a condition; shape (size,).
+        :returns: by column for each group how likely its codes meet the condition, as :meth:`drawn` draws them; and
+            the distributions with the codes weighed by it.
+        """
+        of_groups: dict[int, Probabilities] = {}
+        weighed = list(distributions)
+        for column, each in evidence.items():
+            groups, size = self.of_codes[column], self.sizes[column]
+            member = groups >= 0
+            place, mass = groups[member], distributions[column][member]
+            whole = np.bincount(place, mass, size)
+            inside = np.where(
+                whole[place] > 0, mass / np.where(whole > 0, whole, 1)[place], 1 / self.counts[column][place]
+            )
+            of_groups[column] = np.bincount(place, inside * each[member], size).astype(np.float64)
+            weighed[column] = np.zeros(len(groups))
+            weighed[column][member] = inside * each[member]
+        return of_groups, weighed
 
     def drawn(self, grouped: Codes, distributions: Sequence[Probabilities], generator: np.random.Generator) -> Codes:
         """A code for each group of each row, by the marginal inside the group, with low variance."""

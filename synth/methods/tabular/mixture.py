@@ -10,7 +10,7 @@ bear out. All of it is post-processing of released counts and public facts.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -53,6 +53,23 @@ class Mixture:
         starts = (np.cumsum(counts) - counts)[component]
         columns = [self._column(table, component, counts, starts, generator) for table in self.tables]
         return generator.permutation(np.column_stack(columns).astype(np.int32))
+
+    def given(self, evidence: Mapping[int, Probabilities]) -> tuple[Mixture, float]:
+        """The mixture conditioned on evidence, and how likely its rows meet that.
+
+        Conditioning a mixture of products leaves one: each component weighs by how likely it meets the evidence, and
+        its tables are conditioned one by one.
+
+        :param evidence: by column, for each code how likely it meets the condition; shape (codes,).
+        """
+        weights, tables = self.weights / self.weights.sum(), list(self.tables)
+        for column, each in evidence.items():
+            likely = tables[column] * each
+            mass = likely.sum(axis=1)
+            weights = weights * mass / tables[column].sum(axis=1)
+            tables[column] = np.where(mass[:, None] > 0, likely / np.where(mass > 0, mass, 1)[:, None], tables[column])
+        share = float(weights.sum())
+        return Mixture(weights / share if share > 0 else self.weights, tuple(tables)), share
 
     def _column(
         self,
