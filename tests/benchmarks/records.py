@@ -23,8 +23,8 @@ from synth.contract import Contract, contract_from_document, load_contract, load
 from synth.ledger import Ledger
 from synth.methods.tabular.dpdsyn import DpdsynModel
 from synth.officer import register
-from synth.quality.gate import _grouped, _groups, _pair_shares
 from synth.quality.learners import features, train_learners
+from synth.quality.pairs import _grouped, _groups, _pair_shares
 from synth.run import Run
 from synth.schema import Schema
 from synth.settings import Settings

@@ -15,7 +15,7 @@ import pytest
 from synth.events import DiscreteGaussian
 from synth.guard import Sealed, Spend
 from synth.plan import ReleasePlan
-from synth.quality import gate
+from synth.quality import gate, pairs
 from synth.quality.learners import Constant, features, train_learners
 from synth.quality.results import Measurement
 from synth.records import HOLDOUT, Records
@@ -129,27 +129,27 @@ def test_one_person_moves_each_statistic_by_at_most_its_sensitivity(monkeypatch:
 
 
 def divided_by_the_private_count(patch: pytest.MonkeyPatch) -> None:
-    exact = gate._distances
+    exact = pairs._distances
     patch.setattr(
-        gate, "_distances", lambda holdout, synthetic, _, groups: exact(holdout, synthetic, len(holdout), groups)
+        pairs, "_distances", lambda holdout, synthetic, _, groups: exact(holdout, synthetic, len(holdout), groups)
     )
 
 
 def squared(patch: pytest.MonkeyPatch) -> None:
     def distance(holdout: Codes, synthetic: Codes, units: float, groups: Any) -> Counts:
-        distances, shares = [], gate._pair_shares(synthetic, groups)
+        distances, shares = [], pairs._pair_shares(synthetic, groups)
         for (i, j), share in zip(combinations(range(len(groups)), 2), shares, strict=True):
             counted = np.bincount(holdout[:, i] * (groups[j].max() + 1) + holdout[:, j], minlength=len(share))
             distances.append(((16 * counted - np.round(16 * units * share)) ** 2).sum())
         return np.array(distances, np.int64)
 
-    patch.setattr(gate, "_distances", distance)
+    patch.setattr(pairs, "_distances", distance)
 
 
 def normalised_to_the_private_count(patch: pytest.MonkeyPatch) -> None:
-    exact = gate._distances
+    exact = pairs._distances
     patch.setattr(
-        gate, "_distances", lambda holdout, *rest: np.round(exact(holdout, *rest) * 100 / max(1, len(holdout)))
+        pairs, "_distances", lambda holdout, *rest: np.round(exact(holdout, *rest) * 100 / max(1, len(holdout)))
     )
 
 
@@ -164,7 +164,7 @@ def test_statistics_of_another_sensitivity_are_caught(
 
 def total_variation(holdout: Codes, synthetic: Codes) -> float:
     """Mean over pairs, by hand, on the gate's public groups."""
-    groups = [gate._groups(d) for d in distributions(synthetic)]
+    groups = [pairs._groups(d) for d in distributions(synthetic)]
     distances = []
     for i, j in combinations(range(len(groups)), 2):
         tables = []
