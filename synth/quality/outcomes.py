@@ -9,23 +9,20 @@ gives all accuracies and their denominator.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
 from synth.contract import Quality
 from synth.events import DiscreteGaussian
-from synth.guard import Sealed, Spend
+from synth.guard import Spend
 from synth.mechanisms import noisy_histogram
 from synth.methods.base import RunOnce
 from synth.plan import Demand, ReleasePlan, integer_queries
-from synth.quality.learners import Learner, features
 from synth.quality.results import Measurement, NoisyCount
-from synth.records import HOLDOUT, CodedRecords, Records
-from synth.schema import Codes, Schema
+from synth.quality.tried import Tried
+from synth.records import HOLDOUT
 
-MECHANISM = "gate_outcomes"
 _PREDICTORS = ("gradient_boosting", "logistic_regression", "label_model")
 _TITLES = (
     "Accuracy of gradient boosting trained on the release, tried on the holdout",
@@ -36,71 +33,55 @@ _CELLS = 2 ** len(_PREDICTORS)
 _Z95 = 1.96
 
 
-def demand(max_records: int, share: float) -> Demand:
+def demand(mechanism: str, target: str, max_records: int, share: float) -> Demand:
     """The mechanism, with its share of what the gate may take."""
     return Demand(
-        MECHANISM,
+        mechanism,
         (HOLDOUT,),
         share,
         integer_queries(DiscreteGaussian(1.0, max_records)),
-        "a histogram of which models were right",
-        {"cells": _CELLS},
+        f"a histogram of which models were right about {target}",
+        {"cells": _CELLS, "target": target},
     )
 
 
-def measure(
-    schema: Schema,
-    plan: ReleasePlan,
-    once: RunOnce,
-    learners: tuple[Learner, Learner],
-    label_model: Callable[[Codes], Codes],
-    holdout: Sealed[Records],
-    coded: Sealed[CodedRecords],
-    label_share: npt.NDArray[np.float64],
-    quality: Quality,
-    max_records: int,
-) -> tuple[tuple[Measurement, ...], NoisyCount]:
-    """Run the mechanism and derive the accuracies, and the noisy number of holdout records.
-
-    :param learners: trained on the release.
-    :param label_model: the label of each row of codes by the synthesizer itself.
-    :param label_share: the target's released marginal.
-    """
-    event = plan.counts(MECHANISM)
+def measure(tried: Tried, plan: ReleasePlan, once: RunOnce, quality: Quality) -> tuple[list[Measurement], NoisyCount]:
+    """Run the mechanism and derive the accuracies, and the noisy number of holdout records."""
+    event = plan.counts(tried.mechanism)
 
     def outcomes(spend: Spend) -> dict[str, npt.NDArray[np.int64]]:
-        codes, owners = coded.open(spend).codes, coded.open(spend).owners
-        labels = codes[:, schema.target_index]
+        codes, owners = tried.coded.open(spend).codes, tried.coded.open(spend).owners
+        labels = codes[:, tried.schema.names.index(tried.target)]
         cells = np.zeros(len(labels), np.int32)
-        if len(labels):  # some learners refuse to predict for nobody, which would tell that nobody is there
-            inputs = features(schema, holdout.open(spend).parsed)
-            predicted = [*(learner.predict(inputs) for learner in learners), label_model(codes)]
-            for bit, answer in enumerate(predicted):
-                cells += (answer == labels).astype(np.int32) << bit
+        for bit, answer in enumerate(tried.answers(spend)):
+            cells += (answer == labels).astype(np.int32) << bit
         return {"counts": noisy_histogram(cells, _CELLS, event, owners)}
 
-    counts = once(MECHANISM, outcomes)["counts"].astype(np.float64)
+    counts = once(tried.mechanism, outcomes)["counts"].astype(np.float64)
     records = NoisyCount(max(1.0, float(counts.sum())), event.sigma * math.sqrt(_CELLS))
     thresholds = (quality.min_accuracy_gradient_boosting, quality.min_accuracy_logistic_regression, None)
     right = [counts[np.arange(_CELLS) >> bit & 1 == 1].sum() for bit in range(len(_PREDICTORS))]
-    accuracies = tuple(
-        _accuracy(name, title, found, records, max_records, _majority(label_share), threshold)
+    floor = _majority(tried.distribution)
+    accuracies = [
+        _accuracy(tried, f"accuracy_{name}", title, found, records, floor, threshold)
         for name, title, found, threshold in zip(_PREDICTORS, _TITLES, right, thresholds, strict=True)
-    )
+    ]
     return accuracies, records
 
 
 def _accuracy(
-    name: str, title: str, right: float, records: NoisyCount, max_records: int, floor: float, threshold: float | None
+    tried: Tried, name: str, title: str, right: float, records: NoisyCount, floor: float, threshold: float | None
 ) -> Measurement:
     share = float(np.clip(right / records.value, 0, 1))
     # right and wrong are sums of half of the noisy cells each; the ratio's error to first order
     noise = records.noise * math.sqrt((share**2 + (1 - share) ** 2) / 2) / records.value
-    independent = records.value / max_records  # what the holdout is worth, at least, if a unit's records are all alike
+    independent = (
+        records.value / tried.max_records
+    )  # what the holdout is worth, at least, if a unit's records are all alike
     spread = _Z95 * math.sqrt(noise**2 + share * (1 - share) / independent)
     return Measurement(
-        name=f"accuracy_{name}",
-        title=title,
+        name=tried.name(name),
+        title=tried.title(title),
         value=share,
         noise_scale=noise,
         low=max(0.0, share - spread),

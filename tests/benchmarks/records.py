@@ -84,7 +84,7 @@ def _tried(run: Run, others: pd.DataFrame) -> dict[str, Any]:
     frame = next(model.frames(run.contract.rows, 1))
     parsed = schema.parse(pa.Table.from_pandas(frame, preserve_index=False))
     released = schema.encode(parsed)
-    boosting, logistic = train_learners(schema, parsed, released)
+    boosting, logistic = train_learners(schema, parsed, released, schema.target)
     noisy = run.workspace.read_arrays("dp/marginals.npz")["counts"]
     counted = float(np.mean([column.sum() for column in schema.split_by_column(noisy)]))
     return {
@@ -93,8 +93,8 @@ def _tried(run: Run, others: pd.DataFrame) -> dict[str, Any]:
         "noise_multiplier": run.plan["label_model"].event.noise_multiplier,  # type: ignore[union-attr]
         "label_model_accuracy": accuracy_score(labels, model.predict(codes)),
         "label_model_auc": roc_auc_score(labels, model.probabilities(codes)[:, 1]),
-        "boosting_auc": roc_auc_score(labels, boosting.predict_proba(features(schema, test))[:, 1]),  # type: ignore[attr-defined]
-        "logistic_auc": roc_auc_score(labels, logistic.predict_proba(features(schema, test))[:, 1]),  # type: ignore[attr-defined]
+        "boosting_auc": roc_auc_score(labels, boosting.predict_proba(features(schema, test, schema.target))[:, 1]),  # type: ignore[attr-defined]
+        "logistic_auc": roc_auc_score(labels, logistic.predict_proba(features(schema, test, schema.target))[:, 1]),  # type: ignore[attr-defined]
         "one_way_distance": float(np.mean(_one_way(schema, codes, released))),
         "two_way_distance": float(np.mean(_two_way(schema, codes, released, model))),
     }

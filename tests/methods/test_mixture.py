@@ -60,7 +60,7 @@ def fitted(truth: Mixture, noise: float, seed: int = 0) -> Mixture:
     generator = np.random.default_rng(seed)
     noisy = [table + generator.normal(0, noise, table.shape) for table in pairs(truth)]
     return fit_mixture(
-        noisy, singles(truth), pair_noise=noise, single_noise=alike(singles(truth), noise), components=20
+        noisy, singles(truth), pair_noise=[noise] * len(noisy), single_noise=alike(singles(truth), noise), components=20
     )
 
 
@@ -95,7 +95,7 @@ def test_a_fit_tells_of_every_step() -> None:
     fit_mixture(
         pairs(truth),
         singles(truth),
-        pair_noise=0.1,
+        pair_noise=[0.1],
         single_noise=alike(singles(truth), 0.1),
         components=2,
         progress=lambda *step: told.append(step),
@@ -107,7 +107,7 @@ def test_a_fit_tells_of_every_step() -> None:
 def test_counts_that_noise_has_drowned_still_give_distributions(level: float) -> None:
     one_sided = [np.array([1.0, 0, 0]), np.array([0.0, 1.0])]
     found = fit_mixture(
-        [np.full((3, 2), level)], one_sided, pair_noise=1e5, single_noise=alike(one_sided, 1e5), components=5
+        [np.full((3, 2), level)], one_sided, pair_noise=[1e5], single_noise=alike(one_sided, 1e5), components=5
     )
     for table in (found.weights[None], *found.tables):
         np.testing.assert_allclose(table.sum(axis=1), 1)
