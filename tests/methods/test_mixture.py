@@ -163,14 +163,15 @@ def test_the_gradients_of_a_fit_are_those_of_its_misfit() -> None:
     truth = made((3, 2, 4), 2, 1)
     noisy = [table + generator.normal(0, 0.05, table.shape) for table in pairs(truth)]
     noise = alike(singles(truth), 0.02)
-    fit = mixture._Fit(noisy, singles(truth), 0.05, noise)
+    fit = mixture._Fit(noisy, singles(truth), [0.05, 0.025, 0.05], noise)  # the second is trusted four times as much
     logits, weight_logits = generator.normal(0, 1, (3, 9)), generator.normal(0, 1, 3)
 
     def loss(logits: Probabilities, weight_logits: Probabilities) -> float:
         weights = np.exp(weight_logits) / np.exp(weight_logits).sum()
         split = np.split(logits, [3, 5], axis=1)
         candidate = Mixture(weights, tuple(np.exp(p) / np.exp(p).sum(axis=1, keepdims=True) for p in split))
-        misfit = sum(float(((a - b) ** 2).sum()) for a, b in zip(pairs(candidate), noisy, strict=True))
+        twos = zip((1, 4, 1), pairs(candidate), noisy, strict=True)
+        misfit = sum(trust * float(((a - b) ** 2).sum()) for trust, a, b in twos)
         ones = zip(singles(candidate), singles(truth), noise, strict=True)
         misfit += sum(float((((a - b) * 0.05 / c) ** 2).sum()) for a, b, c in ones)
         known = [np.log(table) - np.log(weights @ table) for table in candidate.tables]
