@@ -95,8 +95,8 @@ def measure(
         schema=SCHEMA,
         plan=with_sigma(planned(), sigma),
         once=once,
-        learners=LEARNERS,
-        label_model=lambda codes: codes[:, 1] % 2,
+        learners={SCHEMA.target: LEARNERS},
+        label_model=lambda codes, target: codes[:, 1] % 2,
         holdout=Sealed(Records(parsed(holdout), own_units(len(holdout))), (HOLDOUT,)),
         synthetic_codes=synthetic,
         distributions=distributions(synthetic),
@@ -249,9 +249,9 @@ def test_learners_see_each_row_alone_and_learn() -> None:
     codes = random_codes(1500, 4)
     codes[:, SCHEMA.target_index] = (codes[:, 0] > 4) ^ (codes[:, SCHEMA.names.index("smoker")] == 1)
     parsed = SCHEMA.decode(codes, np.random.default_rng(0))
-    table = features(SCHEMA, parsed.astype({"smoker": float}))
-    np.testing.assert_array_equal(table[:7], features(SCHEMA, parsed.iloc[:7].astype({"smoker": float})))
-    boosting, logistic = train_learners(SCHEMA, parsed, codes)
+    table = features(SCHEMA, parsed.astype({"smoker": float}), "ill")
+    np.testing.assert_array_equal(table[:7], features(SCHEMA, parsed.iloc[:7].astype({"smoker": float}), "ill"))
+    boosting, logistic = train_learners(SCHEMA, parsed, codes, "ill")
     labels = codes[:, SCHEMA.target_index]
     assert (boosting.predict(table) == labels).mean() > 0.95
     assert (logistic.predict(table) == labels).mean() > 0.4
@@ -266,15 +266,15 @@ def test_a_release_whose_nullable_columns_are_all_null_is_learnt_from_too() -> N
     codes[:, SCHEMA.target_index] = np.arange(60) % 2
     parsed = SCHEMA.decode(codes, np.random.default_rng(0))
     parsed = parsed.astype({c.name: float for c in SCHEMA.columns if c.parses_to_float and c.kind != "categorical"})
-    for learner in train_learners(SCHEMA, parsed, codes):
-        assert len(learner.predict(features(SCHEMA, parsed))) == 60
+    for learner in train_learners(SCHEMA, parsed, codes, "ill"):
+        assert len(learner.predict(features(SCHEMA, parsed, "ill"))) == 60
 
 
 def test_a_release_with_one_label_is_judged_too() -> None:
     codes = random_codes(50, 4)
     codes[:, SCHEMA.target_index] = 1
     parsed = SCHEMA.decode(codes, np.random.default_rng(0))
-    for learner in train_learners(SCHEMA, parsed, codes):
+    for learner in train_learners(SCHEMA, parsed, codes, "ill"):
         assert isinstance(learner, Constant)
         assert learner.predict(np.zeros((3, 5))).tolist() == [1, 1, 1]
 
