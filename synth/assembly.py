@@ -70,7 +70,7 @@ def model_facts(run: Run) -> dict[str, Any]:
     return {
         "format": 1,
         "method": run.contract.method.model_dump(mode="json"),
-        "target": run.schema.target,
+        "targets": list(run.schema.targets),
         "columns": [{"name": c.name, "kind": c.kind, "codes": c.size} for c in run.schema.columns],
     }
 

@@ -87,9 +87,13 @@ def noisy_marginals(
 
 
 def noisy_pairs(
-    codes: npt.NDArray[np.integer], sizes: Sequence[int], event: DiscreteGaussian, owners: Owners | None = None
+    codes: npt.NDArray[np.integer],
+    sizes: Sequence[int],
+    event: DiscreteGaussian,
+    owners: Owners | None = None,
+    pairs: Sequence[tuple[int, int]] | None = None,
 ) -> list[Counts]:
-    """A noisy two-way table of every pair of columns, in the order of ``itertools.combinations``.
+    """A noisy two-way table of every pair of columns, in the order of ``itertools.combinations``, or of some pairs.
 
     :param codes: shape (rows, columns); a row counts in the tables of those columns in which it has no code below 0.
     :returns: one array of shape (size of the first, size of the second) a pair.
@@ -97,7 +101,7 @@ def noisy_pairs(
     *Sensitivity.* A unit's at most k rows move each table as in :func:`noisy_histogram`: as many integer queries of
     sensitivity k as there are pairs. Cost: one pass over the rows for each pair, and a draw for each cell.
     """
-    pairs = list(combinations(range(len(sizes)), 2))
+    pairs = list(combinations(range(len(sizes)), 2)) if pairs is None else pairs
     _require(event, compositions=len(pairs))
     require_bounded(len(codes), owners, event.sensitivity)
     exact = []

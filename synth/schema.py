@@ -178,17 +178,17 @@ class ColumnDomain:
 
 @dataclass(frozen=True)
 class Schema:
-    """The domain of a table: its columns in the contract's order, and which one is the target."""
+    """The domain of a table: its columns in the contract's order, and which of them are targets, in the task's."""
 
     columns: tuple[ColumnDomain, ...]
-    target: str
+    targets: tuple[str, ...]
 
     @classmethod
     def from_contract(cls, contract: Contract) -> Schema:
         """The domain that a contract declares."""
         grid = Grid.for_contract(contract)
         columns = tuple(_domain(name, column, grid) for name, column in contract.columns.items())
-        return cls(columns, contract.task.target)
+        return cls(columns, tuple(target.target for target in contract.task.wanted))
 
     def __getitem__(self, name: str) -> ColumnDomain:
         return self.columns[self.names.index(name)]
@@ -204,14 +204,28 @@ class Schema:
         return any(column.awaits_selection for column in self.columns)
 
     @property
+    def target(self) -> str:
+        """The only target.
+
+        :raises ValueError: if there are several, or none.
+        """
+        if len(self.targets) != 1:
+            raise ValueError(f"Expected one target, the schema has {len(self.targets)}.")
+        return self.targets[0]
+
+    @property
     def target_index(self) -> int:
-        """Position of the target column."""
+        """Position of the only target's column."""
         return self.names.index(self.target)
 
     @property
-    def features(self) -> tuple[ColumnDomain, ...]:
-        """All columns but the target."""
-        return tuple(column for column in self.columns if column.name != self.target)
+    def target_places(self) -> tuple[int, ...]:
+        """Positions of the targets' columns, in the task's order."""
+        return tuple(self.names.index(name) for name in self.targets)
+
+    def without(self, target: str) -> tuple[ColumnDomain, ...]:
+        """All columns but one: what it is predicted from."""
+        return tuple(column for column in self.columns if column.name != target)
 
     def split_by_column(self, values: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         """One array of shape (size,) for each column, from all columns' codes in one row."""

@@ -361,7 +361,7 @@ def _measure(run: Run) -> tuple[tuple[Measurement, ...], PairDistances]:
         schema=run.schema,
         plan=run.plan,
         once=run.once,
-        learners=train_learners(run.schema, parsed, codes),
+        learners={target: train_learners(run.schema, parsed, codes, target) for target in run.schema.targets},
         label_model=finished_model(run).predict,
         holdout=_rows(run, HOLDOUT),
         synthetic_codes=codes,

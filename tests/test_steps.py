@@ -188,3 +188,46 @@ def test_several_classes_and_rows_without_unit_ids(tmp_path: Path, changes: dict
     facts = run_all(run)
     assert facts["check"]["quality"]["accuracy_gradient_boosting"] > 0.6
     assert verify_release(facts["publish"]["uri"]).ok
+
+
+NUMBER = {"target": "income", "kind": "regression"}
+SEVERAL = {"targets": [{"target": "buys", "kind": "binary", "share": 0.6}, {**NUMBER, "share": 0.4}]}
+TASKS = [
+    (MIXTURE, NUMBER, {"max_error_gradient_boosting": 0.5}),
+    (MIXTURE, SEVERAL, {"min_accuracy_gradient_boosting": 0.4, "max_error_linear_regression": 0.5}),
+    (MIXTURE, {"kind": "none"}, {"max_pair_distance": 0.9}),
+    ({}, {"kind": "none"}, {}),
+]
+MEASURED = [
+    {f"mae_{model}" for model in ("gradient_boosting", "linear_regression", "label_model")},
+    {f"accuracy_{model}_buys" for model in ("gradient_boosting", "logistic_regression", "label_model")}
+    | {f"mae_{model}_income" for model in ("gradient_boosting", "linear_regression", "label_model")},
+    set(),
+    set(),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "task", "quality", "measured"),
+    [(*asked, measured) for asked, measured in zip(TASKS, MEASURED, strict=True)],
+    ids=["a number", "several targets", "no target", "no target, independent"],
+)
+def test_a_task_of_each_kind_is_released_with_its_own_measurements_and_words(
+    deployment: Deployment, changes: dict[str, Any], task: dict[str, Any], quality: dict[str, Any], measured: set[str]
+) -> None:
+    run = deployment.run(**changes, task=task, quality=quality)
+    facts = run_all(run)
+    assert set(facts["check"]["quality"]) == measured | {"pair_distance"}
+    uri = facts["publish"]["uri"]
+    assert verify_release(uri).ok, verify_release(uri).problems
+    folder = Path(uri.removeprefix("file://"))
+    released = pd.read_parquet(folder / "data")
+    assert len(released) == 1200
+    if measured:  # buyers earn more, which no income is null of
+        assert released["income"].notna().all()
+        earned = released.groupby("buys", observed=True)["income"].mean()
+        assert earned["yes"] > 1.1 * earned["no"]
+    words = (folder / "README.md").read_text(encoding="utf-8") + (folder / "privacy_statement.md").read_text("utf-8")
+    assert ("label model" in words.split("## Mechanisms")[0]) == bool(measured)
+    assert ("tabular-regression" in words) == any("mae" in name for name in measured)
+    assert starts(run) == {mechanism.name: 1 for mechanism in run.plan.mechanisms}

@@ -9,14 +9,13 @@ from synth.contract.columns import (
     OpenCategoricalColumn,
 )
 from synth.contract.compute import Compute, Pod, Toleration
-from synth.contract.methods import IndependentOptions, Method, MixtureOptions
+from synth.contract.methods import IndependentOptions, Method, MixtureOptions, MixtureShares
 from synth.contract.models import (
     AssetUpdate,
     Contract,
     Expectation,
     Policy,
     Privacy,
-    Quality,
     UnitColumn,
     Window,
     WindowRule,
@@ -30,6 +29,7 @@ from synth.contract.parse import (
     parse_contract,
     resolve_uri,
 )
+from synth.contract.task import Quality, Target, Task
 from synth.contract.windows import example_of, form_of, last_window_before, names_window, window_of_text
 
 __all__ = [
@@ -45,12 +45,15 @@ __all__ = [
     "IntegerColumn",
     "Method",
     "MixtureOptions",
+    "MixtureShares",
     "NumberColumn",
     "OpenCategoricalColumn",
     "Pod",
     "Policy",
     "Privacy",
     "Quality",
+    "Target",
+    "Task",
     "Toleration",
     "UnitColumn",
     "Window",

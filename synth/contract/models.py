@@ -18,6 +18,7 @@ from synth.contract.columns import Column, Frozen
 from synth.contract.compute import Compute
 from synth.contract.constraints import Constraints
 from synth.contract.methods import Method
+from synth.contract.task import Quality, Task
 from synth.contract.windows import WindowLength, WindowName, example_of, names_window
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")]
@@ -170,21 +171,6 @@ class Expectation(Frozen):
         if "mostly" in kwargs:
             raise ValueError("'mostly' is judged by a charged count here: give tolerance (1 - mostly) instead")
         return kwargs
-
-
-class Task(Frozen):
-    """What consumers want to predict; the labels of the release are guided by it."""
-
-    target: Annotated[str, Field(min_length=1)]
-    kind: Literal["binary", "multiclass"]
-
-
-class Quality(Frozen):
-    """What a release must reach on the holdout; measured under DP, before anybody sees a number."""
-
-    min_accuracy_gradient_boosting: Annotated[float, Field(gt=0, le=1)] | None = None
-    min_accuracy_logistic_regression: Annotated[float, Field(gt=0, le=1)] | None = None
-    max_pair_distance: Annotated[float, Field(gt=0, le=1)] | None = None
 
 
 class Approval(Frozen):

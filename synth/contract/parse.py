@@ -18,10 +18,11 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from synth.contract.columns import LATER_COLUMN_TYPES
 from synth.contract.constraint_faults import constraint_faults
-from synth.contract.methods import MOST_CLASSES, IndependentOptions, MixtureOptions
+from synth.contract.methods import IndependentOptions
 from synth.contract.models import AssetUpdate, Contract, Policy, UnitColumn
 from synth.contract.open_columns import selection_faults
 from synth.contract.row_expectations import ROW_EXPECTATIONS
+from synth.contract.task_faults import task_faults
 from synth.errors import ContractError, NotSupportedYet
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -33,11 +34,10 @@ _LATER: dict[str, tuple[str, ...]] = {
     "method.name": ("aim", "mst", "independent", "tdpdm", "dp_geng", "mixture", "auto"),
     "privacy.neighbouring": ("replace_one",),
     "source.format": ("idx", "npz", "images", "json"),
-    "task.kind": ("regression", "none"),
     "schema.*.type": LATER_COLUMN_TYPES,
 }
 _LATER_FIELDS = (
-    "task.targets", "quality.subgroups", "compute.device",
+    "quality.subgroups", "compute.device",
     "publish.connection",
 )  # fmt: skip
 # What an unknown field is commonly meant to be.
@@ -294,10 +294,7 @@ def _between_sections(document: dict[str, Any], values: dict[str, Any]) -> Itera
             "this column names the privacy unit; identifiers are never released, remove it from the schema",
         )  # fmt: skip
     if known and task is not None:
-        if task.target not in known:
-            yield Fault("task.target", repr(task.target), f"is not a column of the schema: {', '.join(known)}")
-        elif "schema" in values:
-            yield from _task_faults(values["schema"][task.target], task)
+        yield from (Fault(*fault) for fault in task_faults(task, known, values))
     for position, expectation in enumerate(values.get("expectations") or ()):
         path = f"expectations.{position}"
         if expectation.type not in ROW_EXPECTATIONS:
@@ -330,13 +327,6 @@ def _between_sections(document: dict[str, Any], values: dict[str, Any]) -> Itera
     if privacy is not None and "schema" in values:
         for path, given, problem in selection_faults(values["schema"], privacy):
             yield Fault(path, given, problem)
-    target = values["schema"].get(task.target) if task is not None and "schema" in values else None
-    classes = len(getattr(target, "categories", ()))
-    if method and task and isinstance(method.options, MixtureOptions) and classes > MOST_CLASSES:
-        yield Fault(
-            "task.target", repr(task.target),
-            f"has {classes} categories; accepted with structure mixture: at most {MOST_CLASSES}",
-        )  # fmt: skip
     if approval is not None and approval.mode == "human" and approval.max_epsilon is not None:
         yield Fault("approval.max_epsilon", str(approval.max_epsilon), "applies to mode: automatic only")
     schedule, dataset = values.get("schedule"), values.get("dataset")
@@ -345,20 +335,3 @@ def _between_sections(document: dict[str, Any], values: dict[str, Any]) -> Itera
             "schedule.asset", repr(schedule.asset),
             "this dataset's own releases update it: each would start the next, until the budget is spent",
         )  # fmt: skip
-
-
-def _task_faults(target: Any, task: Any) -> Iterator[Fault]:
-    if target.type == "boolean":
-        classes = 2
-    elif target.type == "categorical":
-        classes = len(target.categories)
-    else:
-        yield Fault(
-            "task.target", repr(task.target),
-            f"is of type {target.type}; accepted: boolean or categorical (regression is not supported yet)",
-        )  # fmt: skip
-        return
-    if task.kind == "binary" and classes != 2:
-        yield Fault("task.kind", "binary", f"the target {task.target!r} has {classes} categories, not 2")
-    if task.kind == "multiclass" and classes < 3:
-        yield Fault("task.kind", "multiclass", f"the target {task.target!r} has {classes} categories; use binary")

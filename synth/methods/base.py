@@ -45,8 +45,13 @@ class Model(Protocol):
         """The same, each chunk with what keeping the wanted rules cost it; None without rules."""
         ...
 
-    def predict(self, codes: Codes) -> Codes:
-        """The label of each row of codes by the model itself; each row's depends on that row alone. Shape (rows,)."""
+    def predict(self, codes: Codes, target: str | None = None) -> npt.NDArray[Any]:
+        """The label of each row of codes by the model itself: a class's code, or a number. Shape (rows,).
+
+        Each row's depends on that row alone.
+
+        :param target: by default the only one.
+        """
         ...
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:

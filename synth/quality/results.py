@@ -9,6 +9,17 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class NoisyCount:
+    """A released number of records, at least one.
+
+    :ivar noise: standard deviation of what the privacy noise adds to it.
+    """
+
+    value: float
+    noise: float
+
+
+@dataclass(frozen=True)
 class Measurement:
     """One quality number, under DP, "before selection by the gate".
 

@@ -48,10 +48,11 @@ def card(facts: ReleaseFacts) -> str:
 
 
 def _example(facts: ReleaseFacts) -> str:
-    """A condition on the target, as Python writes it."""
-    target = facts.schema[facts.schema.target]
-    value = True if target.kind == "boolean" else target.categories[0]
-    return repr({target.name: value})
+    """A condition on the first target, or on the first column, as Python writes it."""
+    column = facts.schema[(*facts.schema.targets, *facts.schema.names)[0]]
+    if column.is_numeric:
+        return repr({column.name: (column.lower[0], column.upper[-1])})
+    return repr({column.name: True if column.kind == "boolean" else column.categories[0]})
 
 
 def _front_matter(facts: ReleaseFacts) -> dict[str, Any]:
@@ -59,6 +60,12 @@ def _front_matter(facts: ReleaseFacts) -> dict[str, Any]:
     if facts.unsafe_seed is None:
         return matter
     return {**stamp(facts.unsafe_seed), **matter, "tags": ["synthetic", "not-private", "tabular"]}
+
+
+def _task_categories(contract: Contract) -> dict[str, list[str]]:
+    names = {"regression": "tabular-regression"}
+    found = sorted({names.get(target.kind, "tabular-classification") for target in contract.task.wanted})
+    return {"task_categories": found} if found else {}
 
 
 def front_matter(contract: Contract, rows: int) -> dict[str, Any]:
@@ -72,6 +79,6 @@ def front_matter(contract: Contract, rows: int) -> dict[str, Any]:
         "annotations_creators": ["machine-generated"],
         "tags": ["synthetic", "differential-privacy", "tabular"],
         "size_categories": [next((name for limit, name in _SIZES if rows < limit), "1B<n<10B")],
-        "task_categories": ["tabular-classification"],
+        **_task_categories(contract),
         "configs": [{"config_name": "default", "data_files": "data/*.parquet"}],
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 from synth.contract import Contract, IndependentOptions, open_columns
@@ -16,12 +16,23 @@ _INDEPENDENT = (
     "{drawn} the classifier's prediction. It follows DPDSyn (arXiv 2604.15660), but draws columns from noisy "
     "histograms where that paper shuffles private values."
 )
+_INDEPENDENT_FEATURES = (
+    "Every column's histogram is measured with noise; released columns are drawn from the noisy histograms, "
+    "independently of each other. The task has no target, so there is no label model."
+)
 _MIXTURE = (
     "Every column's histogram is measured with noise on a fine public grid, and so are the two-way tables of all pairs "
     "of columns, whose codes are joined into groups. A mixture of product distributions is fitted to these; released "
-    "features are drawn from it. The label of each row is {drawn} a softmax regression that is fitted to the mixture "
-    "and corrected once by noisy sums over private rows. Labelling drawn features by a model of the target follows "
-    "DPDSyn (arXiv 2604.15660); the mixture and the regression are this program's own design."
+)
+_MIXTURE_ALONE = "columns are drawn from it. The mixture is this program's own design."
+_LABELLED = (
+    "features are drawn from it. The label of each row is {drawn} a softmax regression that is fitted to the mixture"
+    "{exact}. {order}Labelling drawn features by a model of the target follows DPDSyn (arXiv 2604.15660); the mixture "
+    "and the regression are this program's own design."
+)
+_IN_ORDER = (
+    "There are several targets, {names}, each with a regression of its own; labels are drawn in this order, each given "
+    "the columns that are no target and the labels before it. "
 )
 
 _CONSTRAINTS = (
@@ -37,16 +48,42 @@ def independent(contract: Contract) -> bool:
 
 def method(contract: Contract) -> str:
     """The synthesizer in a few sentences."""
-    labels = contract.method.options.labels
+    labels, targets = contract.method.options.labels, contract.task.wanted
     if independent(contract):
+        if not targets:
+            return _INDEPENDENT_FEATURES
         return _INDEPENDENT.format(drawn="drawn from" if labels == "sampled" else "set to the likeliest class of")
+    if not targets:
+        return _MIXTURE + _MIXTURE_ALONE
     drawn = {"utility": "drawn from sharpened probabilities of", "fidelity": "drawn from the probabilities of"}
-    return _MIXTURE.format(drawn=drawn.get(labels, "set to the likeliest class of"))
+    kinds = {target.kind for target in targets}
+    return _MIXTURE + _LABELLED.format(
+        drawn=drawn.get(labels, "set to the likeliest class (of a number, the median) of"),
+        exact=_exactly(kinds),
+        order=_IN_ORDER.format(names=_names(contract)) if len(targets) > 1 else "",
+    )
+
+
+def _exactly(kinds: Set[str]) -> str:
+    """How label models become more exact than the mixture."""
+    corrected = " and corrected once by noisy sums over private rows"
+    tables = "; the tables of a target of more than two classes are measured twice"
+    if "multiclass" not in kinds:
+        return corrected
+    return (
+        tables if kinds == {"multiclass"} else f"{corrected}, where the target has two classes or is a number{tables}"
+    )
+
+
+def _names(contract: Contract) -> str:
+    return ", ".join(f"`{target.target}`" for target in contract.task.wanted)
 
 
 def not_tuned(contract: Contract) -> str:
     """What a practitioner would tune, and who set it."""
     if independent(contract):
+        if not contract.task.wanted:
+            return "the method has nothing to tune."
         return "learning rate, clipping norm, batch size and number of steps are the contract's."
     return (
         "the number of components is the contract's; the sizes of groups, the penalty of the fit and the prior of the "
@@ -68,13 +105,15 @@ def selected(contract: Contract) -> str:
 
 def what_is_counted(mechanism: Mechanism) -> str:
     """What a mechanism's integers are, whose sensitivity the statement tells."""
-    if mechanism.name == "label_correction":
+    if mechanism.name.startswith("label_correction"):
         return (
             "sums of whole-number weights, of which one row adds up to at most "
             f"{mechanism.parameters['most']} in size to each column's"
         )
     if mechanism.name == "gate_pairs":
         return f"sums of distances between counts, in {mechanism.parameters['resolution']}ths"
+    if mechanism.name.startswith("gate_errors"):
+        return f"sums of errors and the number of records, in {mechanism.parameters['resolution']}ths of a record"
     return "counts"
 
 
@@ -82,7 +121,9 @@ def contribution(contract: Contract) -> str:
     """How a unit of several rows is charged."""
     most = contract.privacy.max_records
     text = f"Counts are charged for a unit that moves them by {most} in all; "
-    if independent(contract):
+    if not contract.task.wanted:
+        pass
+    elif independent(contract):
         text += "the sum of the gradients of a unit's rows is clipped as one; "
     else:
         text += f"sums of weights for one that moves them by {most} times what one row can; "
@@ -97,7 +138,7 @@ def randomness(contract: Contract, training_devices: Sequence[str]) -> list[dict
     sources = [noise_source(device) for device in training_devices]
     where = [f", attempts on {device}" for device in training_devices] if len(sources) != 1 else [""]
     system = "the operating system's cryptographic generator"
-    if independent(contract):
+    if independent(contract) and contract.task.wanted:
         choices = ("Poisson batches of DP-SGD and the records kept of a unit", f"{system}; sampling rates are rounded "
                    "down to 2^-64")  # fmt: skip
     else:
@@ -127,18 +168,21 @@ def post_processing(contract: Contract) -> list[str]:
     )
     return [
         *([selection] if open_columns(contract.columns) else []),
-        *(_independent_steps(labels == "sampled") if independent(contract) else _mixture_steps(labels)),
+        *(_independent_steps(contract, labels == "sampled") if independent(contract) else _mixture_steps(contract)),
         "Decoding of cells: uniform inside a cell, rounded to the declared decimals.",
         *([_CONSTRAINTS] if contract.constraints else []),
-        "Verdicts on expectations; accuracies, distances and intervals; the gate's decision; all charts.",
+        "Verdicts on expectations; accuracies, errors, distances and intervals; the gate's decision; all charts.",
     ]
 
 
-def _independent_steps(sampled: bool) -> list[str]:
+def _independent_steps(contract: Contract, sampled: bool) -> list[str]:
+    projection = "Projection of noisy histograms to distributions; null gets no share where it is not allowed."
+    if not contract.task.wanted:
+        return [projection, "Sampling of columns, independently, from the distributions."]
     calibration = "Calibration of the classifier to the noisy histogram and to the released label share."
     labels = "Labels drawn from the calibrated probabilities." if sampled else "Labels set to the likeliest class."
     return [
-        "Projection of noisy histograms to distributions; null gets no share where it is not allowed.",
+        projection,
         "Features, scaling and the starting point of the classifier, from the released distributions.",
         "Exponential averaging of the classifier's weights over the steps of DP-SGD.",
         *([calibration] if sampled else []),
@@ -146,48 +190,59 @@ def _independent_steps(sampled: bool) -> list[str]:
     ]
 
 
-def _mixture_steps(labels: str) -> list[str]:
+def _mixture_steps(contract: Contract) -> list[str]:
+    kinds = {target.kind for target in contract.task.wanted}
     drawn = {
-        "utility": "Labels drawn from the regression's probabilities, sharpened by a constant of the program at the "
+        "utility": " Labels drawn from the regression's probabilities, sharpened by a constant of the program at the "
         "released label share.",
-        "fidelity": "Labels drawn from the regression's probabilities.",
+        "fidelity": " Labels drawn from the regression's probabilities.",
+        "argmax": " Labels set to the likeliest class; of a number, to the median group.",
     }
+    fit = "The fit of the regression to rows drawn from the mixture; "
+    if kinds - {"multiclass"}:
+        fit += "its one correction, from the noisy sums and what the drawn rows would add up to; "
     return [
         "Smoothing of noisy histograms of numbers over cells that the noise cannot tell apart; projection to "
         "distributions; null gets no share where it is not allowed.",
         "Which codes are joined into groups in the tables of pairs, from the released distributions and public facts.",
+        *(["The mean of tables that were measured twice, by the precision of each."] if "multiclass" in kinds else []),
         "The fit of the mixture to the noisy histograms and tables.",
-        "The fit of the regression to rows drawn from the mixture; its one correction, from the noisy sums and what "
-        "the drawn rows would add up to; its offsets, from the released label share.",
-        "Sampling of groups from the mixture, and of a cell inside each group by its column's distribution. "
-        + drawn.get(labels, "Labels set to the likeliest class."),
+        *([fit + "its offsets, from the released label share."] if kinds else []),
+        "Sampling of groups from the mixture, and of a cell inside each group by its column's distribution."
+        + (drawn[contract.method.options.labels] if kinds else ""),
     ]
 
 
 def good_for(contract: Contract) -> list[str]:
     """What consumers can use the rows for, in Markdown."""
-    target = f"`{contract.task.target}`"
+    targets = contract.task.wanted
+    label = f" The share of {_names(contract)} is the label model's and may differ more." if targets else ""
     known = [
         "Writing and testing code, queries and pipelines against data of the right shape.",
-        "One feature at a time: shares, histograms, quantiles, within the noise that the quality report shows. The "
-        f"share of {target} is the label model's and may differ more.",
+        "One feature at a time: shares, histograms, quantiles, within the noise that the quality report shows." + label,
     ]
     if not independent(contract):
+        held = "mixture and label model" if targets else "the mixture"
         known.append(
             "Two columns at a time: two-way tables, correlations, group means, up to the noise of their tables, the "
-            "width of their groups and what mixture and label model could hold; the quality report has every distance."
+            f"width of their groups and what {held} could hold; the quality report has every distance."
         )
-    return [*known, f"Learning to predict {target} from the other columns, within the accuracies below."]
+    if not targets:
+        return known
+    measured = "errors" if all(target.kind == "regression" for target in targets) else "accuracies"
+    if len({target.kind == "regression" for target in targets}) > 1:
+        measured = "accuracies and errors"
+    return [*known, f"Learning to predict {_names(contract)} from the other columns, within the {measured} below."]
 
 
 def not_good_for(contract: Contract) -> list[str]:
     """What they must not be used for, in Markdown."""
-    target = f"`{contract.task.target}`"
+    targets = _names(contract)
     if independent(contract):
+        kept = f", only each feature's relation to {targets} as the label model learnt it" if targets else ""
         relations = (
-            "**Relations between features.** The structure is independent: pairs of features are not kept, only each "
-            f"feature's relation to {target} as the label model learnt it. Correlations, regressions among features "
-            "and clusters are meaningless here."
+            f"**Relations between features.** The structure is independent: pairs of features are not kept{kept}. "
+            "Correlations, regressions among features and clusters are meaningless here."
         )
         small = "conditions on several features at once multiply shares that are not independent in reality."
     else:
@@ -195,8 +250,8 @@ def not_good_for(contract: Contract) -> list[str]:
         relations = (
             "**Relations of three and more columns.** The structure is mixture: pairs of columns were measured and are "
             "kept up to noise; three columns together are as pairs imply them, and no better. Interactions, rare "
-            f"combinations and fixed rules between columns are not kept{but_for}, and {target} follows the others "
-            "without interactions."
+            f"combinations and fixed rules between columns are not kept{but_for}"
+            + (f", and {targets} follows the others without interactions." if targets else ".")
         )
         small = (
             "in pairs rare categories stand together, and neighbouring numbers too, so inside such a group nothing is "
@@ -222,7 +277,7 @@ def pairs_in_the_report(contract: Contract) -> str:
 
 def software(contract: Contract) -> Sequence[str]:
     """The distributions that had a part in the release."""
-    trained = ("opacus",) if independent(contract) else ()
+    trained = ("opacus",) if independent(contract) and contract.task.wanted else ()
     return ("dp-accounting", "opendp", *trained, "torch", "numpy")
 
 

@@ -221,6 +221,7 @@ def _public(facts: ReleaseFacts) -> dict[str, Any]:
         "approximate_units": contract.privacy.approximate_units,
         "rows": contract.rows,
         "task": contract.task.model_dump(mode="json"),
+        "targets": {target.target: target.kind for target in contract.task.wanted},
         "method_options": contract.method.options.model_dump(mode="json"),
         "expectations": [expectation.model_dump(mode="json") for expectation in contract.expectations],
         "constraints": [constraint.model_dump(mode="json") for constraint in contract.constraints],

@@ -42,8 +42,8 @@ VALIDATION = (
 QUALITY = (
     "Every quality number is an output of a charged mechanism on the holdout, before selection by the gate: a release "
     "is published only if the numbers reach the contract's thresholds, so among published releases they are a little "
-    "too good. Intervals are 95 %: of accuracies with the sampling of the holdout, of distances, which are to this "
-    "very holdout, for privacy noise alone."
+    "too good. Intervals are 95 %: of accuracies and errors with the sampling of the holdout, of distances, "
+    "which are to this very holdout, for privacy noise alone."
 )
 TRUST_MODEL = {
     "model": "central, with a trusted curator",

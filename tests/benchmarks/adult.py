@@ -67,8 +67,8 @@ def _learners(
     published: dict[str, Any],
     seconds: float | None,
 ) -> list[dict[str, Any]]:
-    fitted: Any = train_learners(schema, parsed, schema.encode(parsed))
-    inputs = features(schema, test)
+    fitted: Any = train_learners(schema, parsed, schema.encode(parsed), schema.target)
+    inputs = features(schema, test, schema.target)
     return [
         _row(f"{source}, {name}", release, labels, learner.predict_proba(inputs), published, seconds)
         for name, learner in zip(LEARNERS, fitted, strict=True)

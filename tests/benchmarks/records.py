@@ -23,8 +23,8 @@ from synth.contract import Contract, contract_from_document, load_contract, load
 from synth.ledger import Ledger
 from synth.methods.tabular.dpdsyn import DpdsynModel
 from synth.officer import register
-from synth.quality.gate import _grouped, _groups, _pair_shares
 from synth.quality.learners import features, train_learners
+from synth.quality.pairs import _grouped, _groups, _pair_shares
 from synth.run import Run
 from synth.schema import Schema
 from synth.settings import Settings
@@ -84,7 +84,7 @@ def _tried(run: Run, others: pd.DataFrame) -> dict[str, Any]:
     frame = next(model.frames(run.contract.rows, 1))
     parsed = schema.parse(pa.Table.from_pandas(frame, preserve_index=False))
     released = schema.encode(parsed)
-    boosting, logistic = train_learners(schema, parsed, released)
+    boosting, logistic = train_learners(schema, parsed, released, schema.target)
     noisy = run.workspace.read_arrays("dp/marginals.npz")["counts"]
     counted = float(np.mean([column.sum() for column in schema.split_by_column(noisy)]))
     return {
@@ -93,8 +93,8 @@ def _tried(run: Run, others: pd.DataFrame) -> dict[str, Any]:
         "noise_multiplier": run.plan["label_model"].event.noise_multiplier,  # type: ignore[union-attr]
         "label_model_accuracy": accuracy_score(labels, model.predict(codes)),
         "label_model_auc": roc_auc_score(labels, model.probabilities(codes)[:, 1]),
-        "boosting_auc": roc_auc_score(labels, boosting.predict_proba(features(schema, test))[:, 1]),  # type: ignore[attr-defined]
-        "logistic_auc": roc_auc_score(labels, logistic.predict_proba(features(schema, test))[:, 1]),  # type: ignore[attr-defined]
+        "boosting_auc": roc_auc_score(labels, boosting.predict_proba(features(schema, test, schema.target))[:, 1]),  # type: ignore[attr-defined]
+        "logistic_auc": roc_auc_score(labels, logistic.predict_proba(features(schema, test, schema.target))[:, 1]),  # type: ignore[attr-defined]
         "one_way_distance": float(np.mean(_one_way(schema, codes, released))),
         "two_way_distance": float(np.mean(_two_way(schema, codes, released, model))),
     }

@@ -32,6 +32,9 @@ POLICY = {
     "approval": {"mode": "automatic"},
 }
 
+ILL, AGE = {"target": "ill", "kind": "binary"}, {"target": "age", "kind": "regression"}
+SEVERAL: dict[str, Any] = {"method.options": {}, "task": {}}
+
 
 def report(changes: dict[str, Any]) -> str:
     with pytest.raises(ContractError) as caught:
@@ -86,7 +89,30 @@ def test_every_fault_is_in_one_report_with_its_path_what_was_given_and_what_is_a
         ({"schema.city.categories": ["Bern", " "]}, "schema.city", "nullable"),
         ({"schema.city.categories": [1, "Bern"]}, "schema.city.categories", "all text or all whole numbers"),
         ({"schema.city.categories": [2**53 + 1, 2]}, "schema.city.categories", "give text"),
-        ({"task.target": "age"}, "task.target", "boolean or categorical"),
+        ({"task.target": "age"}, "task.target", "boolean or categorical, or kind: regression"),
+        ({"task": {"target": "ill"}}, "task", "or {kind: none}"),
+        ({"task": {"target": "ill", "kind": "none"}}, "task", "{targets: [{target, kind, share}, ...]}"),
+        ({"task": {"kind": "binary"}}, "task", "{target, kind}"),
+        ({"task": {"targets": []}}, "task", "{target, kind}"),
+        ({"task": {"targets": ["ill"]}}, "task.targets.0", "accepted: a mapping of fields"),
+        ({**SEVERAL, "task.targets": [ILL, ILL]}, "task", "given more than once: ill"),
+        ({**SEVERAL, "task.targets": [{**ILL, "share": 0.5}, AGE]}, "task", "give each target a share"),
+        ({**SEVERAL, "task.targets": [{**ILL, "share": 0.5}, {**AGE, "share": 0.4}]}, "task", "adding up to 1"),
+        ({**SEVERAL, "task.targets": [ILL, {**AGE, "target": "x"}]}, "task.targets.1.target", "is not a column"),
+        ({**SEVERAL, "task.targets": [ILL, {**AGE, "kind": "binary"}]}, "task.targets.1.target", "kind: regression"),
+        (
+            {"task": {"target": "ill", "kind": "regression"}, "method.options": {}},
+            "task.kind",
+            "has classes; use binary or multiclass",
+        ),
+        ({"task": {"target": "age", "kind": "regression"}}, "task.kind", "with structure: mixture"),
+        ({"task": {"targets": [ILL, {"target": "smoker", "kind": "binary"}]}}, "task.targets", "structure: mixture"),
+        (
+            {"task": {"kind": "none"}, "quality.min_accuracy_gradient_boosting": 0.5},
+            "quality.min_accuracy_gradient_boosting",
+            "the task has none; leave it out",
+        ),
+        ({"quality.max_error_linear_regression": 0.5}, "quality.max_error_linear_regression", "leave it out"),
         ({"task.kind": "multiclass"}, "task.kind", "use binary"),
         ({"task.target": "tier"}, "task.kind", "3 categories, not 2"),
         (
@@ -153,8 +179,6 @@ def test_options_that_could_look_beyond_the_row_are_refused(option: str) -> None
         {"method.name": "aim"},
         {"privacy.neighbouring": "replace_one"},
         {"source.format": "json"},
-        {"task.kind": "regression"},
-        {"task.targets": ["ill", "smoker"]},
         {"schema.age.type": "date", "schema.age.min": REMOVED, "schema.age.max": REMOVED},
         {"quality.subgroups": ["city"]},
         {"compute.device": "cuda"},
@@ -337,3 +361,18 @@ def test_a_contract_cannot_read_a_worker_s_secrets(name: str, monkeypatch: pytes
     with pytest.raises(ContractError, match=f"{name} is not for contracts") as caught:
         resolve_uri(f"${{{name}}}.csv")
     assert "qzxsecret" not in str(caught.value)
+
+
+def test_targets_have_equal_shares_unless_they_say_otherwise() -> None:
+    even = contract({**SEVERAL, "task.targets": [ILL, AGE]}).task.wanted
+    assert [target.share for target in even] == [0.5, 0.5]
+    given = contract({**SEVERAL, "task.targets": [{**ILL, "share": 0.9}, {**AGE, "share": 0.1}]}).task.wanted
+    assert [target.share for target in given] == [0.9, 0.1]
+    assert [target.share for target in contract().task.wanted] == [1.0]
+
+
+@pytest.mark.parametrize("task", [ILL, {"kind": "none"}, {"targets": [ILL, {**AGE, "share": None}]}])
+def test_a_task_is_kept_in_the_form_in_which_it_was_given(task: dict[str, Any]) -> None:
+    made = contract({**SEVERAL, "task": task})
+    assert set(made.document()["task"]) == set(task)
+    assert contract_from_document(made.document()) == made

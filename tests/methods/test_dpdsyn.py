@@ -43,7 +43,7 @@ def private_codes(schema: Schema, rows: int, seed: int = 0) -> Codes:
     """Rows whose target follows the first column; an eighth of the nullable cells are null, some of the others too."""
     generator = np.random.default_rng(seed)
     columns = [generator.integers(0, c.cells, rows) for c in schema.columns]
-    target = schema.target_index
+    target = schema.names.index(next((t for t in schema.targets if not schema[t].is_numeric), "ill"))
     signal = columns[0] / schema.columns[0].cells + generator.normal(0, 0.15, rows)
     columns[target] = np.clip((signal * schema.columns[target].cells).astype(int), 0, schema.columns[target].cells - 1)
     codes = np.column_stack(columns).astype(np.int32)

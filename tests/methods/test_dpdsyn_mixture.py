@@ -16,9 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synth.contract import Contract
-from synth.methods.tabular import label_regression
-from synth.methods.tabular.dpdsyn_mixture import DpdsynMixture, DpdsynMixtureModel
+from synth.methods.tabular import label_correction, label_regression
+from synth.methods.tabular.dpdsyn_mixture import DpdsynMixture
 from synth.methods.tabular.groups import Groups
+from synth.methods.tabular.label_parts import label_parts
+from synth.methods.tabular.mixture_model import DpdsynMixtureModel
 from synth.plan import cells
 from synth.progress import silent
 from synth.schema import Codes, Schema
@@ -31,6 +33,18 @@ MIXTURE: dict[str, Any] = {"method.options": {"structure": "mixture", "component
 ARGMAX = {"method.options": {"structure": "mixture", "components": 20, "labels": "argmax"}}
 MULTICLASS = {**MIXTURE, "task": {"target": "tier", "kind": "multiclass"}}
 NULLABLE_TARGET = {**MIXTURE, "schema.ill.nullable": True}
+NUMBER = {**MIXTURE, "task": {"target": "income", "kind": "regression"}}
+SEVERAL = {
+    **MIXTURE,
+    "task": {
+        "targets": [
+            {"target": "ill", "kind": "binary", "share": 0.5},
+            {"target": "tier", "kind": "multiclass", "share": 0.25},
+            {"target": "age", "kind": "regression", "share": 0.25},
+        ]
+    },
+}
+WITHOUT_TARGET = {**MIXTURE, "task": {"kind": "none"}}
 TWO_COLUMNS = {**MIXTURE, "schema": {"age": {"type": "integer", "min": 0, "max": 99}, "ill": {"type": "boolean"}}}
 
 
@@ -79,16 +93,20 @@ def is_a_release(model: DpdsynMixtureModel, schema: Schema, rows: int = 333) -> 
     assert len(frame) == rows
     assert tuple(frame.columns) == schema.names
     for column in schema.columns:
-        assert (column.nullable and column.name != schema.target) or not frame[column.name].isna().any()
+        assert (column.nullable and column.name not in schema.targets) or not frame[column.name].isna().any()
     return frame
 
 
-@pytest.mark.parametrize("changes", [MIXTURE, MULTICLASS, NULLABLE_TARGET, TWO_COLUMNS])
+@pytest.mark.parametrize(
+    "changes", [MIXTURE, MULTICLASS, NULLABLE_TARGET, TWO_COLUMNS, NUMBER, SEVERAL, WITHOUT_TARGET]
+)
 def test_a_restored_model_draws_the_same_rows(changes: dict[str, Any]) -> None:
     model, chosen, schema, codes = fit(changes, 400)
     again = DpdsynMixture().restore(model.arrays(), chosen, schema)
     pd.testing.assert_frame_equal(drawn(again, 700), drawn(model, 700))
-    np.testing.assert_array_equal(again.probabilities(codes), model.probabilities(codes))
+    for target in schema.targets:
+        np.testing.assert_array_equal(again.probabilities(codes, target), model.probabilities(codes, target))
+        np.testing.assert_array_equal(again.predict(codes, target), model.predict(codes, target))
     assert again.facts() == model.facts()
 
 
@@ -143,11 +161,11 @@ def test_labels_for_utility_are_surer_than_those_for_fidelity_at_the_same_share(
     model = fitted[0]
     ((rows, _),) = model.codes(4000, 1)
     groups = model.groups.of(rows)
-    plain, surer = (of.probabilities(groups)[:, 1] for of in (model.regression, model.labeller))
+    plain, surer = (of.probabilities(groups)[:, 1] for of in (model.label_models[0], model.labellers[0]))
     assert plain.mean() == pytest.approx(surer.mean(), abs=0.02)
     assert np.abs(surer - 0.5).mean() > 1.05 * np.abs(plain - 0.5).mean()
     model = fit({"method.options": {**ARGMAX["method.options"], "labels": "fidelity"}}, 800)[0]
-    assert model.labeller is model.regression
+    assert model.labellers == model.label_models
 
 
 def test_argmax_gives_each_row_its_likeliest_label() -> None:
@@ -175,6 +193,56 @@ def test_more_than_two_classes_work() -> None:
     assert model.probabilities(np.zeros((4, 6), np.int32)).shape == (4, 3)
 
 
+def test_a_number_follows_the_columns_as_it_does_in_the_private_table() -> None:
+    """Ages of the ill, which are high, and the mean of all of them."""
+    model, _, schema, codes = fit({**MIXTURE, "task": {"target": "age", "kind": "regression"}}, 1600)
+    frame, ages = is_a_release(model, schema, 4000), schema["age"].representatives[codes[:, 0]]
+    ill = codes[:, schema.names.index("ill")] == 1
+    assert frame["age"].mean() == pytest.approx(np.nanmean(ages), abs=4)
+    for value in (False, True):
+        private = np.nanmean(ages[ill == value])
+        assert frame.loc[frame["ill"] == value, "age"].mean() == pytest.approx(private, abs=8)
+        assert model.predict(codes)[ill == value].mean() == pytest.approx(private, abs=8)
+
+
+def test_a_number_by_argmax_is_its_median_group() -> None:
+    model = fit({**ARGMAX, "task": {"target": "age", "kind": "regression"}}, 800)[0]
+    for codes, _ in model.codes(300, 1):
+        below = np.cumsum(model.probabilities(codes), axis=1)
+        drawn_groups = model.groups.of(codes)[:, 0]
+        assert (below[np.arange(300), drawn_groups] >= 0.5 - 1e-9).all()
+
+
+def test_later_targets_follow_earlier_ones_and_earlier_ones_do_not_look_at_them() -> None:
+    model, _, schema, codes = fit({**SEVERAL, "privacy.epsilon": 4.0}, 1600)
+    frame = is_a_release(model, schema, 4000)
+    ages = [frame.loc[frame["ill"] == ill, "age"].mean() for ill in (False, True)]
+    assert ages[1] > ages[0] + 15
+    other = codes.copy()
+    other[:, schema.names.index("age")] = 0
+    other[:, schema.names.index("tier")] = 0
+    np.testing.assert_array_equal(model.probabilities(other, "ill"), model.probabilities(codes, "ill"))
+    other[:, schema.names.index("ill")] = 1 - np.minimum(codes[:, schema.names.index("ill")], 1)
+    assert not np.array_equal(model.probabilities(other, "age"), model.probabilities(codes, "age"))
+
+
+def test_each_target_has_its_line_of_the_plan_with_its_share() -> None:
+    shares = {m.name: m.share for m in planned(SEVERAL).mechanisms}
+    assert {name for name in shares if name.startswith("label")} == {
+        "label_correction_1", "label_tables_2", "label_correction_3"
+    }  # fmt: skip
+    assert shares["label_correction_1"] == pytest.approx(2 * shares["label_correction_3"])
+    trained = [m for m in planned(SEVERAL).mechanisms if "train" in m.branches]
+    assert sum(m.share for m in trained) == pytest.approx(1)
+
+
+def test_without_a_target_all_goes_to_histograms_and_pairs() -> None:
+    trained = {m.name: m.share for m in planned(WITHOUT_TARGET).mechanisms if "train" in m.branches}
+    assert set(trained) == {"validation", "marginals", "pairs"}
+    assert sum(trained.values()) == pytest.approx(1)
+    assert trained["pairs"] > {m.name: m.share for m in planned(MIXTURE).mechanisms}["pairs"]
+
+
 def test_no_label_is_null_even_where_the_target_may_be() -> None:
     """A row that nobody could learn from; the share of null is released with the marginals."""
     model, _, schema, codes = fit(NULLABLE_TARGET, 1600)
@@ -187,7 +255,7 @@ def test_no_label_is_null_even_where_the_target_may_be() -> None:
 
 
 @pytest.mark.parametrize("rows", [0, 1, 50])
-@pytest.mark.parametrize("changes", [MIXTURE, ARGMAX, MULTICLASS, NULLABLE_TARGET])
+@pytest.mark.parametrize("changes", [MIXTURE, ARGMAX, MULTICLASS, NULLABLE_TARGET, NUMBER, SEVERAL, WITHOUT_TARGET])
 def test_tiny_and_empty_branches_give_a_release_all_the_same(rows: int, changes: dict[str, Any]) -> None:
     """Whether a run succeeds must not depend on who is in the table."""
     model, _, schema, _ = fit(changes, rows)
@@ -255,7 +323,7 @@ def test_units_with_several_records_are_charged_for_them(records: int) -> None:
     is_a_release(model, schema)
     plan = planned(changes)
     sensitivities = [plan.counts(name).sensitivity for name in ("marginals", "pairs", "label_correction")]
-    assert sensitivities == [records, records, records * label_regression.MOST]
+    assert sensitivities == [records, records, records * label_correction.MOST]
     with pytest.raises(ValueError, match=f"at most {records} rows a unit"):
         fit(changes, 600, records + 1)
 
@@ -291,7 +359,9 @@ MANY_NULLS = {
         "ill": {"type": "boolean"},
     },
 }
-DECLARED = [MIXTURE, MULTICLASS, NULLABLE_TARGET, TWO_COLUMNS, MANY_CLASSES, MANY_NULLS]
+DECLARED = [
+    MIXTURE, MULTICLASS, NULLABLE_TARGET, TWO_COLUMNS, MANY_CLASSES, MANY_NULLS, NUMBER, SEVERAL, WITHOUT_TARGET
+]  # fmt: skip
 
 
 @given(
@@ -312,8 +382,11 @@ def test_the_plan_never_declares_fewer_cells_than_are_drawn(
         shares.append(np.pad(share / share.sum(), (0, column.size - allowed)))
     groups = Groups.from_marginals(schema, shares, demands["pairs"]["smallest_share"])
     assert sum(a * b for a, b in combinations(groups.sizes, 2)) <= demands["pairs"]["cells"]
-    summed = sum(label_regression.summed_sizes(groups.sizes, schema.target_index))
-    assert summed * (schema[schema.target].cells - 1) <= demands["label_correction"]["cells"]
+    for part in label_parts(chosen, schema):
+        own = groups.sizes[part.place]
+        tables = own * (sum(groups.sizes) - own)
+        sums = sum(label_correction.summed_sizes(groups.sizes, part.hidden))
+        assert (tables if part.by_tables else sums) <= demands[part.mechanism]["cells"]
 
 
 @pytest.mark.parametrize("changes", DECLARED)

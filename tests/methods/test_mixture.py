@@ -60,7 +60,7 @@ def fitted(truth: Mixture, noise: float, seed: int = 0) -> Mixture:
     generator = np.random.default_rng(seed)
     noisy = [table + generator.normal(0, noise, table.shape) for table in pairs(truth)]
     return fit_mixture(
-        noisy, singles(truth), pair_noise=noise, single_noise=alike(singles(truth), noise), components=20
+        noisy, singles(truth), pair_noise=[noise] * len(noisy), single_noise=alike(singles(truth), noise), components=20
     )
 
 
@@ -95,7 +95,7 @@ def test_a_fit_tells_of_every_step() -> None:
     fit_mixture(
         pairs(truth),
         singles(truth),
-        pair_noise=0.1,
+        pair_noise=[0.1],
         single_noise=alike(singles(truth), 0.1),
         components=2,
         progress=lambda *step: told.append(step),
@@ -107,7 +107,7 @@ def test_a_fit_tells_of_every_step() -> None:
 def test_counts_that_noise_has_drowned_still_give_distributions(level: float) -> None:
     one_sided = [np.array([1.0, 0, 0]), np.array([0.0, 1.0])]
     found = fit_mixture(
-        [np.full((3, 2), level)], one_sided, pair_noise=1e5, single_noise=alike(one_sided, 1e5), components=5
+        [np.full((3, 2), level)], one_sided, pair_noise=[1e5], single_noise=alike(one_sided, 1e5), components=5
     )
     for table in (found.weights[None], *found.tables):
         np.testing.assert_allclose(table.sum(axis=1), 1)
@@ -163,14 +163,15 @@ def test_the_gradients_of_a_fit_are_those_of_its_misfit() -> None:
     truth = made((3, 2, 4), 2, 1)
     noisy = [table + generator.normal(0, 0.05, table.shape) for table in pairs(truth)]
     noise = alike(singles(truth), 0.02)
-    fit = mixture._Fit(noisy, singles(truth), 0.05, noise)
+    fit = mixture._Fit(noisy, singles(truth), [0.05, 0.025, 0.05], noise)  # the second is trusted four times as much
     logits, weight_logits = generator.normal(0, 1, (3, 9)), generator.normal(0, 1, 3)
 
     def loss(logits: Probabilities, weight_logits: Probabilities) -> float:
         weights = np.exp(weight_logits) / np.exp(weight_logits).sum()
         split = np.split(logits, [3, 5], axis=1)
         candidate = Mixture(weights, tuple(np.exp(p) / np.exp(p).sum(axis=1, keepdims=True) for p in split))
-        misfit = sum(float(((a - b) ** 2).sum()) for a, b in zip(pairs(candidate), noisy, strict=True))
+        twos = zip((1, 4, 1), pairs(candidate), noisy, strict=True)
+        misfit = sum(trust * float(((a - b) ** 2).sum()) for trust, a, b in twos)
         ones = zip(singles(candidate), singles(truth), noise, strict=True)
         misfit += sum(float((((a - b) * 0.05 / c) ** 2).sum()) for a, b, c in ones)
         known = [np.log(table) - np.log(weights @ table) for table in candidate.tables]

@@ -16,9 +16,10 @@ import pytest
 from synth import accounting
 from synth.events import DiscreteGaussian
 from synth.mechanisms import noisy_integers, noisy_marginals, noisy_pairs, noisy_weighted_histograms
-from synth.methods.tabular import label_regression
+from synth.methods.tabular import label_correction
 from synth.methods.tabular.groups import Groups
-from synth.methods.tabular.label_regression import MOST, LabelRegression, summed_codes, summed_sizes
+from synth.methods.tabular.label_correction import MOST, Residuals, summed_codes, summed_sizes
+from synth.methods.tabular.label_regression import LabelRegression
 from synth.methods.tabular.marginals import estimate_distributions
 from synth.schema import Codes, Schema
 from tests.chance import delta_at_least
@@ -80,8 +81,11 @@ def test_pairs_of_a_unit_with_more_rows_than_the_cap_are_caught() -> None:
 
 
 SUMS = DiscreteGaussian(1.0, MOST * CAP, 3).scaled_to(RHO)
-SURE = LabelRegression(2, np.array([[4.0, 0], [4, 0], [4, 0], [3, 0], [3, 0], [0, 0]]), np.array([0, 3]), np.zeros(2))
-SUMMED = summed_sizes(SIZES, 2)
+SURE = LabelRegression(
+    (2,), np.array([[4.0, 0], [4, 0], [4, 0], [3, 0], [3, 0], [0, 0]]), np.array([0, 3]), np.zeros(2)
+)
+TWO = Residuals.of_two_classes()
+SUMMED = summed_sizes(SIZES, [2])
 
 
 def moved_sums(sums: npt.NDArray[np.int64]) -> float:
@@ -91,17 +95,17 @@ def moved_sums(sums: npt.NDArray[np.int64]) -> float:
 
 def bounded_sums(table: Table) -> float:
     codes, owners = table
-    weights = SURE.residual_weights(codes, codes[:, 2])
-    return moved_sums(noisy_weighted_histograms(summed_codes(codes, SUMMED, 2), SUMMED, weights, MOST, SUMS, owners))
+    weights = TWO.whole(SURE, codes, codes[:, 2])
+    return moved_sums(noisy_weighted_histograms(summed_codes(codes, SUMMED, [2]), SUMMED, weights, MOST, SUMS, owners))
 
 
 def unbounded_weights(codes: Codes) -> npt.NDArray[np.int64]:
     residuals = (codes[:, 2] == 0) - SURE.probabilities(codes)[:, 0]
-    return np.trunc(residuals * MOST / label_regression._BOUND).astype(np.int64)[:, None]
+    return np.trunc(residuals * MOST / label_correction._BOUND).astype(np.int64)[:, None]
 
 
 def unbounded_sums(table: Table) -> float:
-    codes = summed_codes(table[0], SUMMED, 2)
+    codes = summed_codes(table[0], SUMMED, [2])
     weights = unbounded_weights(table[0])[:, 0]
     exact = [np.bincount(codes[:, i], weights, size) for i, size in enumerate(SUMMED)]
     return moved_sums(noisy_integers(np.concatenate(exact).astype(np.int64)[:, None], SUMS.sigma))
@@ -109,8 +113,8 @@ def unbounded_sums(table: Table) -> float:
 
 def test_the_audited_unit_moves_the_sums_by_all_that_is_charged() -> None:
     codes, _ = neighbours(CAP)[0]
-    assert SURE.residual_weights(codes, codes[:, 2])[-CAP:, 0].tolist() == [-MOST] * CAP
-    assert summed_codes(codes, SUMMED, 2)[-1].tolist() == [2, 1, 0]
+    assert TWO.whole(SURE, codes, codes[:, 2])[-CAP:, 0].tolist() == [-MOST] * CAP
+    assert summed_codes(codes, SUMMED, [2])[-1].tolist() == [2, 1, 0]
 
 
 @pytest.mark.statistical
@@ -124,7 +128,9 @@ def test_label_sums_without_a_bound_on_each_row_are_caught() -> None:
     assert audited(unbounded_sums, SUMS, CAP) > DELTA
     codes, owners = neighbours(CAP)[0]
     with pytest.raises(ValueError, match="weights of at most 64 a row"):
-        noisy_weighted_histograms(summed_codes(codes, SUMMED, 2), SUMMED, unbounded_weights(codes), MOST, SUMS, owners)
+        noisy_weighted_histograms(
+            summed_codes(codes, SUMMED, [2]), SUMMED, unbounded_weights(codes), MOST, SUMS, owners
+        )
 
 
 SCHEMA = Schema.from_contract(

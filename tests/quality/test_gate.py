@@ -15,7 +15,7 @@ import pytest
 from synth.events import DiscreteGaussian
 from synth.guard import Sealed, Spend
 from synth.plan import ReleasePlan
-from synth.quality import gate
+from synth.quality import gate, pairs
 from synth.quality.learners import Constant, features, train_learners
 from synth.quality.results import Measurement
 from synth.records import HOLDOUT, Records
@@ -95,8 +95,8 @@ def measure(
         schema=SCHEMA,
         plan=with_sigma(planned(), sigma),
         once=once,
-        learners=LEARNERS,
-        label_model=lambda codes: codes[:, 1] % 2,
+        learners={SCHEMA.target: LEARNERS},
+        label_model=lambda codes, target: codes[:, 1] % 2,
         holdout=Sealed(Records(parsed(holdout), own_units(len(holdout))), (HOLDOUT,)),
         synthetic_codes=synthetic,
         distributions=distributions(synthetic),
@@ -129,27 +129,27 @@ def test_one_person_moves_each_statistic_by_at_most_its_sensitivity(monkeypatch:
 
 
 def divided_by_the_private_count(patch: pytest.MonkeyPatch) -> None:
-    exact = gate._distances
+    exact = pairs._distances
     patch.setattr(
-        gate, "_distances", lambda holdout, synthetic, _, groups: exact(holdout, synthetic, len(holdout), groups)
+        pairs, "_distances", lambda holdout, synthetic, _, groups: exact(holdout, synthetic, len(holdout), groups)
     )
 
 
 def squared(patch: pytest.MonkeyPatch) -> None:
     def distance(holdout: Codes, synthetic: Codes, units: float, groups: Any) -> Counts:
-        distances, shares = [], gate._pair_shares(synthetic, groups)
+        distances, shares = [], pairs._pair_shares(synthetic, groups)
         for (i, j), share in zip(combinations(range(len(groups)), 2), shares, strict=True):
             counted = np.bincount(holdout[:, i] * (groups[j].max() + 1) + holdout[:, j], minlength=len(share))
             distances.append(((16 * counted - np.round(16 * units * share)) ** 2).sum())
         return np.array(distances, np.int64)
 
-    patch.setattr(gate, "_distances", distance)
+    patch.setattr(pairs, "_distances", distance)
 
 
 def normalised_to_the_private_count(patch: pytest.MonkeyPatch) -> None:
-    exact = gate._distances
+    exact = pairs._distances
     patch.setattr(
-        gate, "_distances", lambda holdout, *rest: np.round(exact(holdout, *rest) * 100 / max(1, len(holdout)))
+        pairs, "_distances", lambda holdout, *rest: np.round(exact(holdout, *rest) * 100 / max(1, len(holdout)))
     )
 
 
@@ -164,7 +164,7 @@ def test_statistics_of_another_sensitivity_are_caught(
 
 def total_variation(holdout: Codes, synthetic: Codes) -> float:
     """Mean over pairs, by hand, on the gate's public groups."""
-    groups = [gate._groups(d) for d in distributions(synthetic)]
+    groups = [pairs._groups(d) for d in distributions(synthetic)]
     distances = []
     for i, j in combinations(range(len(groups)), 2):
         tables = []
@@ -249,9 +249,9 @@ def test_learners_see_each_row_alone_and_learn() -> None:
     codes = random_codes(1500, 4)
     codes[:, SCHEMA.target_index] = (codes[:, 0] > 4) ^ (codes[:, SCHEMA.names.index("smoker")] == 1)
     parsed = SCHEMA.decode(codes, np.random.default_rng(0))
-    table = features(SCHEMA, parsed.astype({"smoker": float}))
-    np.testing.assert_array_equal(table[:7], features(SCHEMA, parsed.iloc[:7].astype({"smoker": float})))
-    boosting, logistic = train_learners(SCHEMA, parsed, codes)
+    table = features(SCHEMA, parsed.astype({"smoker": float}), "ill")
+    np.testing.assert_array_equal(table[:7], features(SCHEMA, parsed.iloc[:7].astype({"smoker": float}), "ill"))
+    boosting, logistic = train_learners(SCHEMA, parsed, codes, "ill")
     labels = codes[:, SCHEMA.target_index]
     assert (boosting.predict(table) == labels).mean() > 0.95
     assert (logistic.predict(table) == labels).mean() > 0.4
@@ -266,15 +266,15 @@ def test_a_release_whose_nullable_columns_are_all_null_is_learnt_from_too() -> N
     codes[:, SCHEMA.target_index] = np.arange(60) % 2
     parsed = SCHEMA.decode(codes, np.random.default_rng(0))
     parsed = parsed.astype({c.name: float for c in SCHEMA.columns if c.parses_to_float and c.kind != "categorical"})
-    for learner in train_learners(SCHEMA, parsed, codes):
-        assert len(learner.predict(features(SCHEMA, parsed))) == 60
+    for learner in train_learners(SCHEMA, parsed, codes, "ill"):
+        assert len(learner.predict(features(SCHEMA, parsed, "ill"))) == 60
 
 
 def test_a_release_with_one_label_is_judged_too() -> None:
     codes = random_codes(50, 4)
     codes[:, SCHEMA.target_index] = 1
     parsed = SCHEMA.decode(codes, np.random.default_rng(0))
-    for learner in train_learners(SCHEMA, parsed, codes):
+    for learner in train_learners(SCHEMA, parsed, codes, "ill"):
         assert isinstance(learner, Constant)
         assert learner.predict(np.zeros((3, 5))).tolist() == [1, 1, 1]
 

@@ -14,6 +14,8 @@ Features are independent of each other: pairs of features are not kept, pairs wi
 model. Probabilities are calibrated for real rows, so that a consumer's model learns them right; on independent features
 they need not average to the label's share in the data. What accuracy a consumer can reach is bounded by the label
 model's own.
+
+It is one classifier of one target. Without a target only steps 1 and 4 remain, of it the drawing of features.
 """
 
 from __future__ import annotations
@@ -62,22 +64,17 @@ class Dpdsyn:
     name = "dpdsyn"
 
     def demands(self, contract: Contract, schema: Schema, train_units: float) -> Sequence[Demand]:
-        """Marginals, label model and, where labels are sampled, calibration."""
+        """Marginals and, of a target, label model and, where labels are sampled, calibration."""
         options = _options(contract)
         shares = options.shares
-        columns, records = len(schema.columns), contract.privacy.max_records
+        if not schema.targets:
+            return [_histograms(contract, schema, 1 - shares.validation)]
+        records = contract.privacy.max_records
         rate = min(1.0, options.batch_size / train_units)
         calibrated = options.labels == "sampled"
         label_share = shares.label_model + (0 if calibrated else shares.calibration)
         demands = [
-            Demand(
-                "marginals",
-                (TRAIN,),
-                shares.marginals,
-                integer_queries(DiscreteGaussian(1.0, records, columns)),
-                "a histogram of every column",
-                {"columns": columns, "cells": sum(column.size for column in schema.columns)},
-            ),
+            _histograms(contract, schema, shares.marginals),
             Demand(
                 "label_model",
                 (TRAIN,),
@@ -128,6 +125,8 @@ class Dpdsyn:
 
         noisy = schema.split_by_column(once("marginals", measure)["counts"])
         distributions, _ = estimate_distributions(schema, noisy)
+        if not schema.targets:
+            return DpdsynModel(schema, options, distributions, {})
 
         # A row without a label teaches nothing; leaving it out is decided by that row alone.
         no_label = schema[schema.target].null_code
@@ -179,21 +178,27 @@ class DpdsynModel(TabularModel):
     ) -> None:
         super().__init__(schema, distributions, options.labels)
         self.temperature = 1.0
-        self.offsets = np.zeros(schema[schema.target].cells)
+        self.offsets = np.zeros(schema[schema.target].cells if schema.targets else 0)
         self._weights = dict(weights)
-        self._label_model = LabelModel(schema, distributions, options.hidden_units)
-        self._label_model.load(self._weights)
+        self._label_model = LabelModel(schema, distributions, options.hidden_units) if schema.targets else None
+        if self._label_model is not None:
+            self._label_model.load(self._weights)
 
     def calibrate(self, noisy: npt.NDArray[np.int64], sigma: float) -> None:
         """Set temperature and class offsets from the noisy calibration histogram and the released label share."""
         codes = self._features(_CALIBRATION_ROWS, np.random.default_rng(_CALIBRATION_SEED))
-        share = self.distributions[self.schema.target_index][: self._label_model.classes]
-        logits = self._label_model.logits(codes)
+        share = self.distributions[self.schema.target_index][:-1]
+        logits = self._logits(codes)
         self.temperature, self.offsets = calibrate(noisy, sigma, logits, share / share.sum())
 
-    def probabilities(self, codes: Codes) -> Probabilities:
+    def probabilities(self, codes: Codes, target: str | None = None) -> Probabilities:
         """Calibrated class probabilities of rows of codes, whose target column is ignored. (rows, classes)"""
-        return softmax(self._label_model.logits(codes) / self.temperature + self.offsets)
+        return softmax(self._logits(codes) / self.temperature + self.offsets)
+
+    def _logits(self, codes: Codes) -> npt.NDArray[np.float64]:
+        if self._label_model is None:
+            raise ValueError("Expected a target: the task has none, so there is no label model.")
+        return self._label_model.logits(codes)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """All that was learnt."""
@@ -206,23 +211,28 @@ class DpdsynModel(TabularModel):
 
     def facts(self) -> Mapping[str, Any]:
         """What the statement says of the fit."""
-        return {"temperature": self.temperature}
+        return {"temperature": self.temperature} if self.schema.targets else {}
 
     def given(self, evidence: Evidence) -> Given:
         """Exactly conditioned on features, which are independent; labels are drawn until they fit."""
         conditioned, share = copy(self), 1.0
         conditioned.distributions = list(self.distributions)
-        for place in set(evidence) - {self.schema.target_index}:
+        for place in set(evidence) - set(self.schema.target_places):
             likely = self.distributions[place] * evidence[place]
             share *= float(likely.sum() / self.distributions[place].sum())
             conditioned.distributions[place] = likely
-        rest = {place: each for place, each in evidence.items() if place == self.schema.target_index}
+        rest = {place: each for place, each in evidence.items() if place in self.schema.target_places}
         return Given(conditioned, rest, share)
 
     def _block(self, rows: int, generator: np.random.Generator) -> Codes:
-        codes = self._features(rows, generator)
-        codes[:, self.schema.target_index] = self._labels_of(self.probabilities(codes), generator)
-        return codes
+        return self.relabelled(self._features(rows, generator), generator)
+
+    def relabelled(self, codes: Codes, generator: np.random.Generator) -> Codes:
+        """The rows with labels drawn anew given their features; as they are where the task has no target."""
+        labelled = codes.copy()
+        if self.schema.targets:
+            labelled[:, self.schema.target_index] = self._labels_of(self.probabilities(codes), generator)
+        return labelled
 
     def _features(self, rows: int, generator: np.random.Generator) -> Codes:
         return np.column_stack([systematic_sample(d, rows, generator) for d in self.distributions])
@@ -233,6 +243,18 @@ def _options(contract: Contract) -> IndependentOptions:
     if not isinstance(options, IndependentOptions):
         raise TypeError(f"Expected structure 'independent', given {options.structure!r}.")
     return options
+
+
+def _histograms(contract: Contract, schema: Schema, share: float) -> Demand:
+    columns = len(schema.columns)
+    return Demand(
+        "marginals",
+        (TRAIN,),
+        share,
+        integer_queries(DiscreteGaussian(1.0, contract.privacy.max_records, columns)),
+        "a histogram of every column",
+        {"columns": columns, "cells": sum(column.size for column in schema.columns)},
+    )
 
 
 def _calibration_size(schema: Schema) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from synth.constraints.conditions import Evidence
@@ -31,16 +33,19 @@ class TabularModel(Model):
         self._labels = labels
 
     @abstractmethod
-    def probabilities(self, codes: Codes) -> Probabilities:
-        """Class probabilities of rows of codes, whose target column is ignored. (rows, classes)"""
+    def probabilities(self, codes: Codes, target: str | None = None) -> Probabilities:
+        """Class probabilities of rows of codes, whose target column is ignored. (rows, classes)
+
+        :param target: by default the only one.
+        """
 
     @abstractmethod
     def _block(self, rows: int, generator: np.random.Generator) -> Codes:
         """So many labelled rows of codes."""
 
-    def predict(self, codes: Codes) -> Codes:
-        """The likeliest label of each row."""
-        return self.probabilities(codes).argmax(axis=1).astype(np.int32)
+    def predict(self, codes: Codes, target: str | None = None) -> npt.NDArray[Any]:
+        """The likeliest class of each row."""
+        return self.probabilities(codes, target).argmax(axis=1).astype(np.int32)
 
     def codes(self, rows: int, seed: int) -> Iterator[tuple[Codes, np.random.Generator]]:
         """Blocks of synthetic codes, each with the generator that its decoding goes on with."""
@@ -60,26 +65,20 @@ class TabularModel(Model):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The target."""
-        return (self.schema.target,)
+        """The targets, in the order in which they are labelled."""
+        return self.schema.targets
 
     def draw(self, rows: int, generator: np.random.Generator) -> Codes:
         """So many labelled rows of codes."""
         return self._block(rows, generator)
 
+    @abstractmethod
     def relabelled(self, codes: Codes, generator: np.random.Generator) -> Codes:
         """The rows with labels drawn anew given their features, as when they are drawn."""
-        labelled = codes.copy()
-        labelled[:, self.schema.target_index] = self._labels_of(self._label_probabilities(codes), generator)
-        return labelled
 
     def given(self, evidence: Evidence) -> Given:
         """Conditioned on nothing: rows are drawn until they fit."""
         return Given(self, evidence)
-
-    def _label_probabilities(self, codes: Codes) -> Probabilities:
-        """Those that labels are drawn from."""
-        return self.probabilities(codes)
 
     def _labels_of(self, probabilities: Probabilities, generator: np.random.Generator) -> Codes:
         """One label a row: the likeliest, or one that is drawn."""

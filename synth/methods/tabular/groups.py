@@ -31,11 +31,11 @@ class Groups:
 
     @classmethod
     def from_marginals(cls, schema: Schema, distributions: Sequence[Probabilities], least: float) -> Groups:
-        """Groups with a share of about ``least`` or more; every class of the target stays by itself."""
+        """Groups with a share of about ``least`` or more; every class of a target of classes stays by itself."""
         found = []
         for column, distribution in zip(schema.columns, distributions, strict=True):
             cells = distribution[:-1]
-            if column.name == schema.target:
+            if column.name in schema.targets and not column.is_numeric:
                 groups = np.arange(len(cells))
             else:
                 groups = _neighbours(cells, least) if column.is_numeric else _rare_together(cells, least)
@@ -113,8 +113,16 @@ def smallest_share(sigma: float, rows: float) -> float:
     return float(min(0.5, max(_FINEST, 4 * np.sqrt(2) * sigma / rows)))
 
 
+def most_groups_of(schema: Schema, least: float) -> list[int]:
+    """How many groups each column can have at most; every class of a target is one."""
+    return [
+        column.size if column.name in schema.targets and not column.is_numeric else most_groups(column, least)
+        for column in schema.columns
+    ]
+
+
 def most_groups(column: ColumnDomain, least: float) -> int:
-    """How many groups a column other than the target can have at most: each but the first and the last takes half of
+    """How many groups a column whose codes are joined can have at most: each but the first and the last takes half of
     ``least`` or more, and null is one more."""
     return min(column.cells, int(2 / least) + 2) + column.nullable
 

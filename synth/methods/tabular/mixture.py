@@ -90,15 +90,18 @@ class Mixture:
         place = np.searchsorted(ends, component + points * (1 - 1e-9), side="right")
         return np.clip(place - component * table.shape[1], 0, table.shape[1] - 1)
 
-    def conditional(self, column: int, codes: Codes) -> Probabilities:
-        """The distribution of one column given the others' codes in each row. Shape (rows, codes)."""
-        blocks = np.array_split(codes, max(1, math.ceil(len(codes) / _BLOCK)))
-        return np.concatenate([self._conditional(column, block) for block in blocks])
+    def conditional(self, column: int, codes: Codes, unseen: Sequence[int] = ()) -> Probabilities:
+        """The distribution of one column given the others' codes in each row. Shape (rows, codes).
 
-    def _conditional(self, column: int, codes: Codes) -> Probabilities:
+        :param unseen: columns whose codes are not given.
+        """
+        blocks = np.array_split(codes, max(1, math.ceil(len(codes) / _BLOCK)))
+        return np.concatenate([self._conditional(column, block, {column, *unseen}) for block in blocks])
+
+    def _conditional(self, column: int, codes: Codes, unseen: set[int]) -> Probabilities:
         logs = np.tile(np.log(self.weights + 1e-12), (len(codes), 1))
         for i, table in enumerate(self.tables):
-            if i != column:
+            if i not in unseen:
                 logs += np.log(table + 1e-12).T[codes[:, i]]
         shares = np.exp(logs - logs.max(axis=1, keepdims=True))
         return np.asarray(shares / shares.sum(axis=1, keepdims=True) @ self.tables[column])
@@ -108,7 +111,7 @@ def fit_mixture(
     pairs: Sequence[Probabilities],
     singles: Sequence[Probabilities],
     *,
-    pair_noise: float,
+    pair_noise: Sequence[float],
     single_noise: Sequence[Probabilities],
     components: int,
     progress: Progress = silent,
@@ -117,7 +120,8 @@ def fit_mixture(
 
     :param pairs: noisy shares, one table a pair of columns, in the order of ``itertools.combinations``.
     :param singles: shares of each column's codes, one array a column.
-    :param pair_noise: standard deviation of the noise of one share in ``pairs``.
+    :param pair_noise: standard deviation of the noise of one share, for each of the pairs; the fit trusts a pair by its
+        precision.
     :param single_noise: of the noise of each share in ``singles``, one array a column.
 
     Cost: a few hundred steps of components x codes x codes multiplications, however many rows there are.
@@ -143,7 +147,7 @@ class _Fit:
         self,
         pairs: Sequence[Probabilities],
         singles: Sequence[Probabilities],
-        pair_noise: float,
+        pair_noise: Sequence[float],
         single_noise: Sequence[Probabilities],
     ) -> None:
         sizes = [len(single) for single in singles]
@@ -151,13 +155,14 @@ class _Fit:
         self.starts = edges[:-1]
         self._sizes = np.array(sizes)
         self._single = np.concatenate(singles).astype(np.float32)
-        self._trust = (pair_noise / np.concatenate(single_noise)).astype(np.float32) ** 2
-        self._penalty = np.float32(_PENALTY * 2 * math.sqrt(edges[-1]) * pair_noise)
+        noise = max(pair_noise)
+        self._trust = (noise / np.concatenate(single_noise)).astype(np.float32) ** 2
+        self._penalty = np.float32(_PENALTY * 2 * math.sqrt(edges[-1]) * noise)
         self._target = np.zeros((edges[-1], edges[-1]), np.float32)
-        self._measured = np.zeros_like(self._target)
-        for (i, j), table in zip(combinations(range(len(sizes)), 2), pairs, strict=True):
+        self._measured = np.zeros_like(self._target)  # how much each is trusted
+        for (i, j), table, own in zip(combinations(range(len(sizes)), 2), pairs, pair_noise, strict=True):
             part = slice(edges[i], edges[i + 1]), slice(edges[j], edges[j + 1])
-            self._target[part], self._measured[part] = table, 1.0
+            self._target[part], self._measured[part] = table, (noise / own) ** 2
 
     def softmax(self, logits: npt.NDArray[np.floating]) -> npt.NDArray[Any]:
         """Each column's table in each component."""

@@ -45,7 +45,7 @@ def utility(table: BenchTable, release: pd.DataFrame) -> Scores:
     for name in ("hgb", "logistic", "mlp"):
         scores |= {f"{name}_{score}": value for score, value in _tried(name, table.schema, release, table.test).items()}
     for number, target in enumerate(table.second_targets, start=1):
-        schema = replace(table.schema, target=target)
+        schema = replace(table.schema, targets=(target,))
         scores[f"second{number}_auc"] = _tried("hgb", schema, release, table.test)["auc"]
     return scores
 
@@ -93,16 +93,16 @@ def _labelled(schema: Schema, parsed: pd.DataFrame) -> tuple[npt.NDArray[np.floa
     target = schema[schema.target]
     labels = target.encode(parsed[target.name].to_numpy())
     known = labels != target.null_code
-    return features(schema, parsed)[known], labels[known]
+    return features(schema, parsed, schema.target)[known], labels[known]
 
 
 def _model(name: str, schema: Schema) -> Any:
-    categorical = [i for i, column in enumerate(schema.features) if not column.is_numeric]
+    categorical = [i for i, column in enumerate(schema.without(schema.target)) if not column.is_numeric]
     if name == "hgb":
         return HistGradientBoostingClassifier(
             max_iter=200, categorical_features=categorical, early_stopping=False, random_state=0
         )
-    numeric = [i for i, column in enumerate(schema.features) if column.is_numeric]
+    numeric = [i for i, column in enumerate(schema.without(schema.target)) if column.is_numeric]
     inputs = ColumnTransformer(
         [
             ("categories", OneHotEncoder(handle_unknown="ignore"), categorical),
