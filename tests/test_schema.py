@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synth.schema import ColumnDomain, Schema, canonical_texts
+from synth.cells import canonical_texts
+from synth.schema import ColumnDomain, Schema
 from tests.example_contract import contract
 
 SPECIAL_TEXTS = st.sampled_from(

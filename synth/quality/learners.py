@@ -1,6 +1,7 @@
 """Two models that a consumer would train: gradient boosting and logistic regression, from scikit-learn.
 
-They see parsed values: numbers clamped into their domain, categories as codes, null as NaN.
+They see parsed values: numbers clamped into their domain (dates are numbers too), categories as codes, of which those
+that are ordered are taken for numbers, null as NaN.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ def train_learners(schema: Schema, parsed: pd.DataFrame, codes: Codes) -> tuple[
     if len(np.unique(labels)) < 2:
         constant = Constant(int(labels[0]))
         return constant, constant
-    categorical = [i for i, column in enumerate(schema.features) if not column.is_numeric]
-    numeric = [i for i, column in enumerate(schema.features) if column.is_numeric]
+    categorical = [i for i, column in enumerate(schema.features) if not column.in_order]
+    numeric = [i for i, column in enumerate(schema.features) if column.in_order]
     native = [i for i in categorical if schema.features[i].cells <= _MOST_CATEGORIES]
     boosting = HistGradientBoostingClassifier(categorical_features=native, random_state=0)
     logistic = make_pipeline(

@@ -173,7 +173,7 @@ class DpdsynMixture:
         sums = label_regression.without_disallowed(added["sums"], sizes)
         fitted = replace(regression, weights=added["weights"])  # whose residuals were added up
         ordered = [
-            size - column.nullable if column.is_numeric else 0
+            size - column.nullable if column.in_order else 0
             for size, column in zip(groups.sizes, schema.columns, strict=True)
         ]
         with threadpool_limits(1):  # the matrices are small: threads would wait longer than they work

@@ -38,7 +38,7 @@ class Groups:
             if column.name == schema.target:
                 groups = np.arange(len(cells))
             else:
-                groups = _neighbours(cells, least) if column.is_numeric else _rare_together(cells, least)
+                groups = _neighbours(cells, least) if column.in_order else _rare_together(cells, least)
             null = groups.max() + 1 if column.nullable else NO_GROUP
             found.append(np.append(groups, null).astype(np.int32))
         return cls(tuple(found))
