@@ -155,7 +155,7 @@ def test_options_that_could_look_beyond_the_row_are_refused(option: str) -> None
         {"source.format": "json"},
         {"task.kind": "regression"},
         {"task.targets": ["ill", "smoker"]},
-        {"schema.age.type": "date", "schema.age.min": REMOVED, "schema.age.max": REMOVED},
+        {"schema.age.type": "image", "schema.age.min": REMOVED, "schema.age.max": REMOVED},
         {"quality.subgroups": ["city"]},
         {"compute.device": "cuda"},
         {"publish.connection": "aws"},

@@ -17,6 +17,8 @@ from synth.methods.tabular.marginals import Probabilities
 from synth.schema import Codes, ColumnDomain, Schema
 
 _FINEST = 1 / 48  # share of the rows that a group is to have at least
+_COARSEST = 0.5
+_MOST_IN_ALL = 4000  # groups of all columns that are planned for: time and memory of a fit grow with their square
 NO_GROUP = -1  # of null where the contract allows none
 
 
@@ -110,13 +112,28 @@ class Groups:
 
 def smallest_share(sigma: float, rows: float) -> float:
     """The share of the rows that a group needs to stand out of the noise of its tables. Public numbers only."""
-    return float(min(0.5, max(_FINEST, 4 * np.sqrt(2) * sigma / rows)))
+    return float(min(_COARSEST, max(_FINEST, 4 * np.sqrt(2) * sigma / rows)))
+
+
+def share_that_fits(schema: Schema, least: float) -> float:
+    """``least``, or as much more as it takes for a wide table's groups to be few enough in all.
+
+    Fits take about half of the groups that can be at most: two thousand are some 600 MB and a minute or two.
+    """
+    while least < _COARSEST and _most_in_all(schema, least) > _MOST_IN_ALL:
+        least = min(_COARSEST, 1.05 * least)
+    return least
 
 
 def most_groups(column: ColumnDomain, least: float) -> int:
     """How many groups a column other than the target can have at most: each but the first and the last takes half of
     ``least`` or more, and null is one more."""
     return min(column.cells, int(2 / least) + 2) + column.nullable
+
+
+def _most_in_all(schema: Schema, least: float) -> int:
+    target = schema[schema.target]
+    return target.size + sum(most_groups(column, least) for column in schema.features)
 
 
 def _neighbours(cells: Probabilities, least: float) -> npt.NDArray[np.int64]:
