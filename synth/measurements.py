@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import IO, Any
 
@@ -218,12 +219,9 @@ def _in_range(lower: _Ends, upper: _Ends, wanted: Any) -> tuple[_Mask, _Mask]:
 
 def _seconds(given: Any) -> float:
     """Since 1970-01-01 in UTC."""
-    try:
-        stamp = pd.Timestamp(None if isinstance(given, int | float) else given)
-        if stamp is pd.NaT:
-            raise ValueError
-    except (TypeError, ValueError):
-        raise ValueError(f"Expected a date such as '2026-07-01', given {given!r}.") from None
+    stamp = pd.to_datetime(given, errors="coerce") if isinstance(given, str | date) else pd.NaT
+    if not isinstance(stamp, pd.Timestamp):
+        raise ValueError(f"Expected a date such as '2026-07-01', given {given!r}.")
     stamp = stamp.tz_convert("UTC").tz_localize(None) if stamp.tzinfo is not None else stamp
     return (stamp - pd.Timestamp(0)).total_seconds()
 
