@@ -15,6 +15,7 @@ import pytest
 
 from synth import steps
 from synth.errors import ContractError
+from synth.further_rows import write_further_rows
 from synth.measurements import Measurements
 from synth.release.data import part_problems
 from synth.release.verify import verify_release
@@ -264,3 +265,28 @@ def test_expectations_that_say_nothing_of_dates_or_identifiers_are_refused_by_na
 ) -> None:
     with pytest.raises(ContractError, match=rf"expectations\.0\.kwargs.*{message}"):
         Deployment(tmp_path).contract(schema=SCHEMA, expectations=[{"type": kind, "kwargs": kwargs}])
+
+
+def test_dates_keep_declared_rules_and_further_rows_of_a_day_have_identifiers_too(tmp_path: Path) -> None:
+    rule = {"kind": "inequality", "holds": ["joined", "<", "seen"]}
+    day = {"kind": "inequality", "holds": ["joined", ">=", "2020-02-01"]}
+    run = start(tmp_path, constraints=[rule, day], rows=600)
+    folder = folder_of(run_all(run))
+    verification = verify_release(str(folder))
+    assert verification.ok, verification.problems
+    released = pd.read_parquet(folder / "data")
+    assert (released["joined"] >= "2020-02-01").all()
+    out = tmp_path / "sample.parquet"
+    write_further_rows(run, out, 50, where=["joined between 2021-03-01 and 2021-03-02", "seen > 2024-01-20"], seed=1)
+    sample = pd.read_parquet(out)
+    assert set(sample["joined"]) == {pd.Timestamp("2021-03-01"), pd.Timestamp("2021-03-02")}
+    assert (sample["seen"] > "2024-01-20").all()
+    assert sample["person"].is_unique
+
+
+@pytest.mark.parametrize(
+    "rule", [{"kind": "non_negative", "columns": ["passport"]}, {"kind": "non_negative", "columns": ["joined"]}]
+)
+def test_rules_of_numbers_are_none_of_identifiers_and_dates(tmp_path: Path, rule: dict[str, Any]) -> None:
+    with pytest.raises(ContractError, match=r"constraints\.0"):
+        Deployment(tmp_path).contract(schema=SCHEMA, expectations=[], constraints=[rule])

@@ -299,6 +299,7 @@ def _between_sections(document: dict[str, Any], values: dict[str, Any]) -> Itera
             "this column names the privacy unit; identifiers are never released: remove it from the schema, or declare "
             "type: identifier",
         )  # fmt: skip
+    measured = {name: column for name, column in columns.items() if not isinstance(column, IdentifierColumn)}
     yield from _identifier_faults(columns, values.get("rows"))
     if known and task is not None:
         if task.target not in known:
@@ -327,7 +328,7 @@ def _between_sections(document: dict[str, Any], values: dict[str, Any]) -> Itera
         for key, problem in column_problems(expectation.type, expectation.kwargs, columns):
             yield Fault(f"{path}.kwargs.{key}", "", problem)
     if "schema" in values:
-        for path, given, problem in constraint_faults(values.get("constraints") or (), values["schema"]):
+        for path, given, problem in constraint_faults(values.get("constraints") or (), measured):
             yield Fault(path, given, problem)
     method, approval = values.get("method"), values.get("approval")
     batch = method.options.batch_size if method and isinstance(method.options, IndependentOptions) else 0
