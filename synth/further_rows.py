@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from synth.assembly import finished_model, rules_of
 from synth.constraints.conditions import Condition
@@ -26,6 +27,7 @@ from synth.release import wording
 from synth.release.rendering import rounded_up
 from synth.release.sample import write_sample
 from synth.run import Run
+from synth.schema import Schema
 from synth.workspace import KEY
 
 _MODEL = "dp/model.safetensors"
@@ -92,7 +94,12 @@ def write_further_rows(
     about = _about(run, found, wanted, rows, seed)
     half = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     try:
-        write_sample(half, found.model.frames(rows, seed, wanted), run.schema, json.dumps(about, ensure_ascii=False))
+        write_sample(
+            half,
+            _with_identifiers(found.model.frames(rows, seed, wanted), run.schema, seed),
+            run.schema,
+            json.dumps(about, ensure_ascii=False),
+        )
         os.link(half, out)
     except FileExistsError:
         raise SamplingRefused(f"--out {str(out)!r} is there already; name a new file") from None
@@ -101,6 +108,13 @@ def write_further_rows(
     finally:
         half.unlink(missing_ok=True)
     return about
+
+
+def _with_identifiers(frames: Iterator[pd.DataFrame], schema: Schema, seed: int) -> Iterator[pd.DataFrame]:
+    done = 0
+    for frame in frames:
+        yield schema.with_identifiers(frame, done, seed)
+        done += len(frame)
 
 
 def _about(run: Run, found: PublishedModel, wanted: Wanted, rows: int, seed: int) -> dict[str, Any]:

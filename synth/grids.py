@@ -4,7 +4,8 @@
 significant digits and one for each gap between two of them: people write, pay and are paid round numbers, so many
 columns have spikes there, which a cell of its own keeps. It follows the range over its decades, all of whole numbers
 and the four largest of real ones, and its cells are so fine that what is drawn evenly inside one is hardly off; whoever
-measures pairs joins them into coarser groups. A narrow range far from zero is cut by more digits, or else evenly.
+measures pairs joins them into coarser groups. A narrow range far from zero is cut by more digits, or else evenly. Dates
+are cut by the calendar (:mod:`synth.calendar_grids`), more finely too where decimal grids are used.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from synth.contract import Contract, IntegerColumn, MixtureOptions, NumberColumn
+from synth.calendar_grids import MOST_CELLS, calendar_cells
+from synth.contract import Contract, DateColumn, DatetimeColumn, IntegerColumn, MixtureOptions, NumberColumn
+from synth.contract.columns import RESOLUTIONS
+from synth.contract.instants import DAY, seconds_of
 
 Cells = tuple[Sequence[float], Sequence[float]]
 
@@ -45,8 +49,14 @@ class Grid:
         bins = int(np.clip(contract.privacy.approximate_units // 150, 8, 64))
         return cls(bins, isinstance(contract.method.options, MixtureOptions))
 
-    def cells(self, column: IntegerColumn | NumberColumn) -> Cells:
-        """Lower and upper ends of a column's cells, in order."""
+    def cells(self, column: IntegerColumn | NumberColumn | DateColumn | DatetimeColumn) -> Cells:
+        """Lower and upper ends of a column's cells, in order. One cell where the column is a constant."""
+        if isinstance(column, DateColumn | DatetimeColumn):
+            step = RESOLUTIONS[column.resolution] if isinstance(column, DatetimeColumn) else DAY
+            most = column.bins or (MOST_CELLS if self.decimal else self.bins)
+            return calendar_cells(seconds_of(column.min), seconds_of(column.max), step, most)
+        if column.min == column.max:
+            return [float(column.min)], [float(column.max)]
         decimal = column.scale == "decimal" or (self.decimal and column.scale == "auto" and column.bins is None)
         marks = _marks(column) if decimal else []
         if isinstance(column, IntegerColumn):

@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,7 +33,8 @@ import pandas as pd
 
 MEASUREMENTS = "measurements.parquet"
 MARGINALS, PAIRS = "marginals", "pairs"
-RANGE, CATEGORY, OTHERS, NULL = "range", "category", "others", "null"  # what a cell holds
+# What a cell holds; of dates the bounds are seconds since 1970-01-01 in UTC.
+RANGE, DATES, CATEGORY, OTHERS, NULL = "range", "dates", "category", "others", "null"
 NO_CELL = -1
 
 _Mask = npt.NDArray[np.bool_]
@@ -72,7 +74,8 @@ class Measurements:
     :param frame: as ``pandas.read_parquet`` reads the file.
 
     Each *where* is a condition on one column, or on two if the release measured pairs: a mapping from column to a
-    category, a truth value, one number, None for null, or a range (low, high) of which the upper end is no part.
+    category, a truth value, one number, None for null, or a range (low, high) of which the upper end is no part. Dates
+    are given as ISO 8601 text, ``datetime`` or pandas' ``Timestamp``, in UTC.
     """
 
     def __init__(self, frame: pd.DataFrame) -> None:
@@ -122,7 +125,7 @@ class Measurements:
         part = self._column(column)
         part = part[part["kind"] == RANGE]
         if part.empty:
-            raise ValueError(f"Expected a column of numbers, given {column!r}; ask for shares of its categories.")
+            raise ValueError(f"Expected a column of numbers, given {column!r}; ask for shares of its cells.")
         counts = part["count"].to_numpy(np.float64)
         bounds = float(part["lower"].min()), float(part["upper"].max())
         ends, estimates = [], []
@@ -188,7 +191,9 @@ def _chosen(part: pd.DataFrame, side: str, wanted: Any, name: str, marginal: pd.
         if not cells.any():
             raise ValueError(f"Rows with null in {name!r} are left out of pairs; ask for this column alone.")
         return cells, cells
-    if marginal["kind"].eq(RANGE).any():
+    if marginal["kind"].isin([RANGE, DATES]).any():
+        if marginal["kind"].eq(DATES).any():
+            wanted = tuple(map(_seconds, wanted)) if isinstance(wanted, tuple | list) else _seconds(wanted)
         lower, upper = part[f"lower{side}"].to_numpy(np.float64), part[f"upper{side}"].to_numpy(np.float64)
         return _in_range(lower, upper, wanted)
     text = str(wanted).lower() if isinstance(wanted, bool | np.bool_) else str(wanted)
@@ -210,6 +215,15 @@ def _in_range(lower: _Ends, upper: _Ends, wanted: Any) -> tuple[_Mask, _Mask]:
     below = (upper < high) | ((upper == high) & open_above)
     above = (upper > low) | ((upper == low) & ~open_above)
     return (lower >= low) & below, (lower < high) & above
+
+
+def _seconds(given: Any) -> float:
+    """Since 1970-01-01 in UTC."""
+    stamp = pd.to_datetime(given, errors="coerce") if isinstance(given, str | date) else pd.NaT
+    if not isinstance(stamp, pd.Timestamp):
+        raise ValueError(f"Expected a date such as '2026-07-01', given {given!r}.")
+    stamp = stamp.tz_convert("UTC").tz_localize(None) if stamp.tzinfo is not None else stamp
+    return (stamp - pd.Timestamp(0)).total_seconds()
 
 
 def _factor(confidence: float) -> float:

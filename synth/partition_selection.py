@@ -114,7 +114,7 @@ def resolved(schema: Schema, selected: Arrays) -> Schema:
         else column
         for column in schema.columns
     )
-    return Schema(columns, schema.targets)
+    return replace(schema, columns=columns)
 
 
 def _sized(most: int, deltas: tuple[float, ...]) -> Callable[[float, float], Event]:

@@ -2,13 +2,12 @@
 
 A cell goes through two maps, each of which looks at that cell alone: *parse* gives it the declared type (or null),
 *encode* moves it into the declared domain and gives its integer code. The last code of every column is null. Grids
-of numeric columns follow from the contract's public facts: bounds, ``approximate_units`` and options.
+of numeric columns, dates among them, follow from the contract's public facts: bounds, ``approximate_units``, options.
+A date or an instant is its seconds since 1970-01-01 in UTC. Identifiers are in no domain: they are not read.
 """
 
 from __future__ import annotations
 
-import math
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,24 +18,26 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synth.contract import BooleanColumn, CategoricalColumn, Contract, NumberColumn, OpenCategoricalColumn
+from synth.cells import canonical_text, day_of_text, distinct_texts, instant_of_text, number_of_text, truth_of_text
+from synth.contract import (
+    BooleanColumn,
+    CategoricalColumn,
+    Contract,
+    DateColumn,
+    DatetimeColumn,
+    NumberColumn,
+    OpenCategoricalColumn,
+)
+from synth.contract.columns import RESOLUTIONS
+from synth.contract.id_patterns import IdPattern
+from synth.contract.instants import DAY, text_of
 from synth.grids import Grid
+from synth.identifiers import made_up_ids
 
 Codes = npt.NDArray[np.int32]
 
-_TRUE, _FALSE = {"true", "t", "yes", "y", "1"}, {"false", "f", "no", "n", "0"}
 _SEPARATOR = "\x1f"
-_BYTES = (
-    pa.types.is_string,
-    pa.types.is_large_string,
-    pa.types.is_string_view,
-    pa.types.is_binary,
-    pa.types.is_large_binary,
-    pa.types.is_binary_view,
-    pa.types.is_fixed_size_binary,
-)
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)  # linear in the text's length
-_LONGEST_NUMBER = 400  # characters; longer than any finite float's digits
+_READERS = {"boolean": truth_of_text, "date": day_of_text, "datetime": instant_of_text}
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class ColumnDomain:
     Numeric columns have closed cells ``[lower[i], upper[i]]`` that start at ``lower[i]``; categorical and boolean
     ones have ``categories``. An open column's last category stands for every value that is none of them; before its
     categories are selected it has as many as it may get, without meaning, and can parse but not encode.
+
+    :ivar step: between two values that a numeric column can hold: 1 of integers, seconds of dates; 0 of real numbers.
+    :ivar ordered: whether categories are given from the lowest to the highest.
     """
 
     name: str
@@ -55,6 +59,8 @@ class ColumnDomain:
     upper: tuple[float, ...] = ()
     categories: tuple[Any, ...] = ()
     decimals: int | None = None
+    step: int = 0
+    ordered: bool = False
     is_open: bool = False
     awaits_selection: bool = False
 
@@ -75,12 +81,22 @@ class ColumnDomain:
 
     @property
     def is_numeric(self) -> bool:
-        """Whether the codes are ordered cells of numbers."""
+        """Whether the codes are cells of numbers, dates and instants among them."""
         return bool(self.lower)
+
+    @property
+    def in_order(self) -> bool:
+        """Whether neighbouring codes are neighbours in meaning, too."""
+        return self.is_numeric or self.ordered
+
+    @property
+    def is_calendar(self) -> bool:
+        """Whether the numbers are seconds since 1970-01-01."""
+        return self.kind in ("date", "datetime")
 
     @cached_property
     def parses_to_float(self) -> bool:
-        """Whether parsed values are floats (numbers, whole-number categories, booleans) rather than text."""
+        """Whether parsed values are floats (numbers, dates, whole-number categories, booleans) rather than text."""
         return self.kind != "categorical" or all(isinstance(category, int) for category in self.categories)
 
     @cached_property
@@ -96,37 +112,34 @@ class ColumnDomain:
         """How a code is shown to people."""
         if code == self.null_code:
             return "null"
-        if not self.is_numeric:
-            return str(self.categories[code])
-        low, high = self.lower[code], self.upper[code]
-        return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        return self.span(code, code) if self.is_numeric else str(self.categories[code])
+
+    def span(self, first: int, last: int) -> str:
+        """How neighbouring cells of numbers are shown to people."""
+        low, high = (self._shown(end) for end in (self.lower[first], self.upper[last]))
+        return low if low == high else f"{low} to {high}"
+
+    def _shown(self, end: float) -> str:
+        if self.is_calendar:
+            return text_of(end, time=self.step < DAY).replace("T", " ")
+        return f"{end:g}"
 
     def parse(self, cells: pa.ChunkedArray | pa.Array) -> npt.NDArray[Any]:
         """Declared type for each cell: float64 with NaN for null, or text objects with None. Shape (rows,).
 
         Cell by cell: the result for one never depends on another, nor on how the file stores the column.
         """
-        if self.parses_to_float and (pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type)):
+        stored_as_numbers = pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type)
+        if self.parses_to_float and not self.is_calendar and stored_as_numbers:
             values = pc.cast(cells, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
             return np.where(np.isfinite(values), values, np.nan)
-        codes, distinct = _distinct_texts(cells)
+        codes, distinct = distinct_texts(cells)
         if self.parses_to_float:
-            parsed: npt.NDArray[Any] = np.array([*(self._number(text) for text in distinct), np.nan])
+            read = _READERS.get(self.kind, number_of_text)
+            parsed: npt.NDArray[Any] = np.array([*(read(text) for text in distinct), np.nan])
         else:
             parsed = np.array([*distinct, None], dtype=object)
         return parsed[codes]
-
-    def _number(self, text: str) -> float:
-        lowered = text.lower()
-        if self.kind == "boolean":
-            if lowered in _TRUE:
-                return 1.0
-            if lowered in _FALSE:
-                return 0.0
-        if lowered in ("true", "false"):
-            return float(lowered == "true")
-        value = float(text) if len(text) <= _LONGEST_NUMBER and _NUMBER.fullmatch(text) else math.nan
-        return value if math.isfinite(value) else math.nan
 
     def encode(self, parsed: npt.NDArray[Any]) -> Codes:
         """Codes of parsed values, clamped into the domain; a category that is not declared becomes null. (rows,)
@@ -137,11 +150,13 @@ class ColumnDomain:
             raise ValueError(f"column {self.name!r} is open and its categories are not selected yet")
         if self.is_numeric:
             values = np.clip(parsed, self.lower[0], self.upper[-1])
-            if self.kind == "integer":
+            if self.is_calendar:
+                values = np.floor(values / self.step) * self.step
+            elif self.step:
                 values = np.round(values)
             codes = np.searchsorted(np.asarray(self.lower), values, side="right") - 1
             return np.where(np.isnan(parsed), self.null_code, codes).astype(np.int32)
-        known = {_canonical(category): code for code, category in enumerate(self.categories)}
+        known = {canonical_text(category): code for code, category in enumerate(self.categories)}
         unknown = self.null_code
         if self.is_open:
             known, unknown = {**known, "": self.null_code}, self.cells - 1
@@ -153,8 +168,8 @@ class ColumnDomain:
         """Native values of codes, uniform inside a numeric cell.
 
         Integers come back as Int64 where null is allowed and int64 otherwise, categories as pandas categories of
-        their own type, booleans as bool or boolean. A null code in a column that is not nullable is an error of
-        the caller: sampling never draws it.
+        their own type, booleans as bool or boolean, dates and instants as datetime64. A null code in a column that is
+        not nullable is an error of the caller: sampling never draws it.
         """
         null = codes == self.null_code
         if null.any() and not self.nullable:
@@ -164,11 +179,14 @@ class ColumnDomain:
             if self.kind == "boolean":
                 values = pd.Series(safe.astype(bool), dtype="boolean" if self.nullable else "bool")
                 return values.mask(null) if self.nullable else values
-            return pd.Series(pd.Categorical.from_codes(np.where(null, -1, codes), pd.Index(self.categories)))
+            categories = pd.Index(self.categories)
+            return pd.Series(pd.Categorical.from_codes(np.where(null, -1, codes), categories, ordered=self.ordered))
         low, high = np.asarray(self.lower)[safe], np.asarray(self.upper)[safe]
-        if self.kind == "integer":
-            drawn = np.floor(low + generator.random(len(codes)) * (high - low + 1))
-            series = pd.Series(np.minimum(drawn, high).astype(np.int64))
+        if self.step:
+            steps = np.floor(generator.random(len(codes)) * ((high - low) / self.step + 1))
+            series = pd.Series(np.minimum(low + steps * self.step, high).astype(np.int64))
+            if self.is_calendar:
+                return datetimes(series).mask(null)
             return series.astype("Int64").mask(null) if self.nullable else series
         drawn = low + generator.random(len(codes)) * (high - low)
         if self.decimals is not None:
@@ -178,17 +196,25 @@ class ColumnDomain:
 
 @dataclass(frozen=True)
 class Schema:
-    """The domain of a table: its columns in the contract's order, and which of them are targets, in the task's."""
+    """The domain of a table: its columns in the contract's order, and which of them are targets, in the task's.
+
+    :ivar identifiers: by name the pattern of columns that are made up in a release, and the place that each has there.
+    """
 
     columns: tuple[ColumnDomain, ...]
     targets: tuple[str, ...]
+    identifiers: tuple[tuple[str, IdPattern, int], ...] = ()
 
     @classmethod
     def from_contract(cls, contract: Contract) -> Schema:
         """The domain that a contract declares."""
         grid = Grid.for_contract(contract)
-        columns = tuple(_domain(name, column, grid) for name, column in contract.columns.items())
-        return cls(columns, tuple(target.target for target in contract.task.wanted))
+        declared = contract.columns
+        columns = tuple(_domain(name, declared[name], grid) for name in contract.measured)
+        released = [name for name in declared if name not in contract.dropped]
+        patterns = ((name, column.pattern) for name, column in contract.identifiers.items())
+        made_up = tuple((name, IdPattern.of(pattern), released.index(name)) for name, pattern in patterns if pattern)
+        return cls(columns, tuple(target.target for target in contract.task.wanted), made_up)
 
     def __getitem__(self, name: str) -> ColumnDomain:
         return self.columns[self.names.index(name)]
@@ -197,6 +223,14 @@ class Schema:
     def names(self) -> tuple[str, ...]:
         """Column names in order."""
         return tuple(column.name for column in self.columns)
+
+    @cached_property
+    def released_names(self) -> tuple[str, ...]:
+        """Names of the columns of a release in order: those of the domain, and identifiers that are made up."""
+        names = list(self.names)
+        for name, _, place in self.identifiers:
+            names.insert(place, name)
+        return tuple(names)
 
     @property
     def awaits_selection(self) -> bool:
@@ -235,6 +269,11 @@ class Schema:
         """A frame of parsed values, one column for each of the domain's; the table must hold them all."""
         return pd.DataFrame({column.name: column.parse(table[column.name]) for column in self.columns})
 
+    def native(self, parsed: pd.DataFrame) -> pd.DataFrame:
+        """A parsed frame whose dates are datetime64, as whoever compares them with dates needs them."""
+        dates = [column.name for column in self.columns if column.is_calendar]
+        return parsed.assign(**{name: datetimes(parsed[name]) for name in dates})
+
     def encode(self, parsed: pd.DataFrame) -> Codes:
         """Codes of a parsed frame, shape (rows, columns)."""
         codes = [column.encode(parsed[column.name].to_numpy()) for column in self.columns]
@@ -249,6 +288,17 @@ class Schema:
             cells.append(np.array(escaped, dtype=object)[inverse] if len(distinct) else distinct)
         return np.array([_SEPARATOR.join(row) for row in zip(*cells, strict=True)], dtype=object)
 
+    def with_identifiers(self, frame: pd.DataFrame, first: int, seed: int) -> pd.DataFrame:
+        """Decoded rows with made-up identifiers in their places.
+
+        :param first: the number of the first row among those of the release.
+        :param seed: the release's sampling seed.
+        """
+        completed = frame.copy(deep=False)
+        for name, pattern, place in self.identifiers:
+            completed.insert(place, name, pd.Series(made_up_ids(pattern, first, len(frame), seed, place), dtype="str"))
+        return completed
+
     def decode(self, codes: Codes, generator: np.random.Generator) -> pd.DataFrame:
         """A frame of native values for codes of shape (rows, columns)."""
         return pd.DataFrame(
@@ -256,92 +306,25 @@ class Schema:
         )
 
 
-def canonical_texts(cells: pa.ChunkedArray | pa.Array) -> npt.NDArray[Any]:
-    """One text for each cell, None for null: the numbers 3 and 3.0 and the text " 3 " all are "3"."""
-    codes, distinct = _distinct_texts(cells)
-    return np.array([*distinct, None], dtype=object)[codes]
-
-
-def _distinct_texts(cells: pa.ChunkedArray | pa.Array) -> tuple[npt.NDArray[np.int64], list[str]]:
-    """Codes into the distinct canonical texts, the last code for null."""
-    column = cells if isinstance(cells, pa.ChunkedArray) else pa.chunked_array([cells])
-    array = plain_column(column).combine_chunks()
-    encoded = array.dictionary_encode()
-    texts = [_canonical(value.as_py()) for value in encoded.dictionary]
-    distinct = [text for text in dict.fromkeys(texts) if text is not None]
-    position = {text: code for code, text in enumerate(distinct)}
-    table = np.array([position.get(text, len(distinct)) for text in texts] + [len(distinct)], dtype=np.int64)  # type: ignore[arg-type]
-    indices = encoded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
-    return table[indices], distinct
-
-
-def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The column in a type whose rows can be taken and whose chunks can be joined, whatever its cells hold.
-
-    Chunk by chunk: to join dictionaries may overflow their index type by one cell, and to join texts their offsets.
-    """
-    kind = _plain(pa.array([], column.type)).type
-    return pa.chunked_array([_plain(chunk) for chunk in column.chunks], kind)
-
-
-def _plain(array: pa.Array) -> pa.Array:
-    """Integers, floats, booleans or bytes: types whose cells all become Python values, whatever they hold.
-
-    Text is looked at as bytes, since one cell that is not UTF-8 would fail the whole column. Types that have no
-    text, lists say, become null.
-    """
-    while True:
-        if isinstance(array, pa.ExtensionArray):
-            array = array.storage
-        elif pa.types.is_dictionary(array.type):
-            array = array.dictionary_decode()
-        elif pa.types.is_run_end_encoded(array.type):
-            array = pc.run_end_decode(array)
-        else:
-            break
-    kind = array.type
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
-        return array
-    if pa.types.is_nested(kind):
-        return pa.nulls(len(array), pa.large_binary())
-    if pa.types.is_timestamp(kind):
-        array = array.cast(pa.timestamp(kind.unit))  # in UTC: a worker may not know the zone
-    try:
-        if not any(test(kind) for test in _BYTES):
-            array = array.cast(pa.string())  # Python objects of dates can fail on one extreme cell; text cannot
-        return array.cast(pa.large_binary())
-    except pa.ArrowNotImplementedError:
-        return pa.nulls(len(array), pa.large_binary())
-
-
-def _canonical(value: Any) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "backslashreplace")  # distinct bytes stay distinct units
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        if math.isnan(value):
-            return None
-        return str(int(value)) if value.is_integer() and abs(value) < 2**63 else repr(value)
-    text = str(value).strip()
-    return text or None
-
-
 def _as_texts(parsed: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Canonical texts of parsed values; null becomes the empty text, which is no category."""
     if parsed.dtype == object:
         return np.array(["" if value is None or value != value else str(value) for value in parsed], dtype=object)
     distinct, inverse = np.unique(parsed, return_inverse=True)
-    texts = np.array([_canonical(float(value)) or "" for value in distinct], dtype=object)
+    texts = np.array([canonical_text(float(value)) or "" for value in distinct], dtype=object)
     return texts[inverse] if len(distinct) else np.zeros(0, dtype=object)
+
+
+def datetimes(seconds: pd.Series) -> pd.Series:
+    """Seconds since 1970-01-01 as datetime64; NaN as NaT."""
+    known = seconds.notna()
+    return seconds.where(known, 0).astype("int64").astype("datetime64[s]").astype("datetime64[us]").where(known)
 
 
 def _domain(name: str, column: Any, grid: Grid) -> ColumnDomain:
     if isinstance(column, CategoricalColumn):
         categories = tuple(c if isinstance(c, int) else c.strip() for c in column.categories)
-        return ColumnDomain(name, "categorical", column.nullable, categories=categories)
+        return ColumnDomain(name, "categorical", column.nullable, categories=categories, ordered=column.ordered)
     if isinstance(column, OpenCategoricalColumn):
         anything = (*(f"({number})" for number in range(column.max_categories)), column.other)
         return ColumnDomain(
@@ -349,6 +332,11 @@ def _domain(name: str, column: Any, grid: Grid) -> ColumnDomain:
         )
     if isinstance(column, BooleanColumn):
         return ColumnDomain(name, "boolean", column.nullable, categories=(0, 1))
-    lower, upper = grid.cells(column)
-    decimals = column.decimals if isinstance(column, NumberColumn) else None
-    return ColumnDomain(name, column.type, column.nullable, tuple(lower), tuple(upper), decimals=decimals)
+    lower, upper = (tuple(map(float, ends)) for ends in grid.cells(column))
+    if isinstance(column, DateColumn):
+        return ColumnDomain(name, "date", column.nullable, lower, upper, step=DAY)
+    if isinstance(column, DatetimeColumn):
+        return ColumnDomain(name, "datetime", column.nullable, lower, upper, step=RESOLUTIONS[column.resolution])
+    if isinstance(column, NumberColumn):
+        return ColumnDomain(name, "number", column.nullable, lower, upper, decimals=column.decimals)
+    return ColumnDomain(name, "integer", column.nullable, lower, upper, step=1)

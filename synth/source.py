@@ -30,13 +30,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from synth.cells import canonical_texts, plain_column
 from synth.contract import Contract, UnitColumn, resolve_uri, window_of_text
 from synth.contract.windows import WindowLength
 from synth.errors import ContractError, SourceUnavailable
 from synth.guard import Sealed
 from synth.randomness import random_words
 from synth.records import HOLDOUT, Owners, Records, numbered, withheld
-from synth.schema import Schema, canonical_texts, plain_column
+from synth.schema import Schema
 
 _LONGEST_CELL = 1 << 20
 
@@ -160,7 +161,7 @@ def _wanted(contract: Contract) -> list[str]:
     privacy = contract.privacy
     unit = [privacy.unit.column] if isinstance(privacy.unit, UnitColumn) else []
     window = [privacy.window.column] if privacy.window is not None else []
-    return list(dict.fromkeys([*contract.columns, *unit, *window]))
+    return list(dict.fromkeys([*contract.measured, *unit, *window]))
 
 
 @contextmanager

@@ -179,7 +179,7 @@ def generate(run: Run) -> Facts:
         seed, parts, done = workspace.read_json("public/sampling_seed.json"), 0, 0
         rules, cost = rules_of(run), None
         for frame, added in finished_model(run).drawn(rows, seed, Wanted(rules)):
-            workspace.write_frame(f"dp/rows-{parts:06d}.parquet", frame)
+            workspace.write_frame(f"dp/rows-{parts:06d}.parquet", run.schema.with_identifiers(frame, done, seed))
             parts, done, cost = parts + 1, done + len(frame), added if cost is None or added is None else cost + added
             run.progress("generate", done, rows)
         kept = {"constraints": cost.document(rules, run.schema.names)} if cost is not None else {}

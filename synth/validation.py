@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from synth.contract import Contract, Expectation
-from synth.contract.row_expectations import ROW_EXPECTATIONS
+from synth.contract.row_expectations import ROW_EXPECTATIONS, with_instants
 from synth.errors import ContractError
 from synth.events import DiscreteGaussian
 from synth.mechanisms import noisy_counts
@@ -53,7 +53,7 @@ def check_expectations(contract: Contract, schema: Schema) -> None:
 
     :raises ContractError: naming each expectation that Great Expectations cannot evaluate.
     """
-    probe = pd.DataFrame({column.name: _probe(column) for column in schema.columns})
+    probe = schema.native(pd.DataFrame({column.name: _probe(column) for column in schema.columns}))
     faults = []
     for position, expectation in enumerate(contract.expectations):
         try:
@@ -70,7 +70,8 @@ def measure(records: Records, contract: Contract, event: DiscreteGaussian) -> np
     *Sensitivity.* A unit is counted once, and violates or not by its own rows: each count moves by at most one, however
     many rows it has.
     """
-    violating = _by_unit(_violations(records.parsed, contract.expectations), records.owners)
+    frame = Schema.from_contract(contract).native(records.parsed)
+    violating = _by_unit(_violations(frame, contract.expectations), records.owners)
     everyone = np.ones((len(violating), 1), dtype=np.bool_)
     return noisy_counts(np.hstack([everyone, violating]), event)
 
@@ -121,7 +122,7 @@ def _violations(frame: pd.DataFrame, expectations: Sequence[Expectation]) -> npt
         for position, expectation in enumerate(expectations):
             try:
                 result = batch.validate(
-                    get_expectation_impl(expectation.type)(**expectation.kwargs),
+                    get_expectation_impl(expectation.type)(**_kwargs(expectation, frame)),
                     result_format={"result_format": "COMPLETE", "unexpected_index_column_names": [_ROW]},
                 )
                 rows = _unexpected_rows(result.result)
@@ -133,6 +134,12 @@ def _violations(frame: pd.DataFrame, expectations: Sequence[Expectation]) -> npt
                 raise _CannotEvaluate(f"{failure}; check its kwargs against the column's type") from None
             masks[rows, position] = True
     return masks
+
+
+def _kwargs(expectation: Expectation, frame: pd.DataFrame) -> dict[str, Any]:
+    used = ROW_EXPECTATIONS[expectation.type].columns(expectation.kwargs)
+    dates = any(pd.api.types.is_datetime64_dtype(frame[name].dtype) for name in used)
+    return with_instants(expectation.kwargs) if dates else expectation.kwargs
 
 
 def _unexpected_rows(result: dict[str, Any]) -> list[int] | None:

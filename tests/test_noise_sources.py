@@ -67,6 +67,7 @@ ALLOWED = {
     # After the last look at private rows.
     ("synth/methods/tabular/dpdsyn.py", "numpy.random.default_rng"): "calibration on synthetic rows",
     ("synth/schema.py", "numpy.random.Generator"): "a type: the generator that decodes a finished model's codes",
+    ("synth/identifiers.py", "numpy.random.default_rng"): "made-up identifiers of released rows",
     ("synth/methods/tabular/dpdsyn.py", "numpy.random.Generator"): "a type, the same generator",
     ("synth/methods/tabular/marginals.py", "numpy.random.Generator"): "a type, the same generator",
     ("synth/methods/tabular/drawing.py", "numpy.random.default_rng"): "drawing from a finished model",

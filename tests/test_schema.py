@@ -15,13 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synth.schema import ColumnDomain, Schema, canonical_texts
+from synth.cells import canonical_texts
+from synth.schema import ColumnDomain, Schema
 from tests.example_contract import contract
 
 SPECIAL_TEXTS = st.sampled_from(
     ["", " ", "1", " 2 ", "3.0", "1e3", "1e999", "-0", "+7", "nan", "inf", "NULL", "true", "FALSE", "yes", "n", "0x10",
      "1_000", "٣", "Bern", " Bern", "bern", "a@b.example", "ß", "\N{PILE OF POO}", "x\x00y", "\x1f", "\\s",
-     "9" * 40, "1,5"]
+     "9" * 40, "1,5", "2020-02-29", "20200229", "2021-02-29", "2020-01-01T10:00+02:00", "0001-01-01T00:00+10:00",
+     "9999-12-31T23:59:59-10:00", "2020-01-01 24:00", "2020-06-30T23:59:60Z", "-2020-01-01", "٢٠٢٠-01-01"]
 )  # fmt: skip
 TEXTS = st.one_of(st.none(), SPECIAL_TEXTS, st.text(max_size=8))
 FLOATS = st.one_of(st.none(), st.floats(), st.sampled_from([math.nan, math.inf, -math.inf, 5e-324, 1e308, 2.0**63]))
@@ -40,23 +42,36 @@ def numeric_columns(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
+def calendar_columns(draw: st.DrawFn) -> dict[str, Any]:
+    days = st.dates(datetime.date(1, 1, 1), datetime.date(9999, 12, 31))
+    first = draw(st.one_of(days, st.dates(datetime.date(2019, 1, 1), datetime.date(2021, 1, 1))))
+    last = min(first.toordinal() + draw(st.sampled_from([0, 1, 20, 700, 40_000, 3_000_000])), 3_652_059)
+    column = {"min": first.isoformat(), "max": datetime.date.fromordinal(last).isoformat()}
+    column |= {"nullable": draw(st.booleans()), "bins": draw(st.one_of(st.none(), st.integers(2, 512)))}
+    if draw(st.booleans()):
+        return {"type": "date", **column}
+    resolution = draw(st.sampled_from(["day", "hour", "minute", "second"]))
+    return {"type": draw(st.sampled_from(["datetime", "timestamp"])), "resolution": resolution, **column}
+
+
+@st.composite
 def columns(draw: st.DrawFn) -> dict[str, Any]:
     nullable = draw(st.booleans())
     other = st.one_of(
         st.just({"type": "boolean", "nullable": nullable}),
         st.lists(st.integers(-(2**53), 2**53), min_size=1, max_size=6, unique=True).map(
-            lambda c: {"type": "categorical", "categories": c, "nullable": nullable}
+            lambda c: {"type": "categorical", "categories": c, "nullable": nullable, "ordered": sorted(c) == c}
         ),
         st.lists(
             st.text(st.characters(codec="utf-8"), min_size=1, max_size=5).map(str.strip).filter(bool),
             min_size=1, max_size=6, unique=True,
         ).map(lambda c: {"type": "categorical", "categories": c, "nullable": nullable}),
     )  # fmt: skip
-    return draw(st.one_of(numeric_columns(), other))
+    return draw(st.one_of(numeric_columns(), calendar_columns(), other))
 
 
-def domain(column: dict[str, Any]) -> ColumnDomain:
-    return Schema.from_contract(contract({"schema.x": column}))["x"]
+def domain(column: dict[str, Any], changes: dict[str, Any] | None = None) -> ColumnDomain:
+    return Schema.from_contract(contract({"schema.x": column, **(changes or {})}))["x"]
 
 
 def reparsed(column: ColumnDomain, values: pd.Series) -> Any:
@@ -113,6 +128,8 @@ COLUMNS = {
     "text": {"type": "categorical", "categories": ["Bern", "1", "3.0", "true"], "nullable": True},
     "whole": {"type": "categorical", "categories": [1, 2, 3]},
     "boolean": {"type": "boolean"},
+    "date": {"type": "date", "min": "2000-01-01", "max": "2030-12-31"},
+    "datetime": {"type": "datetime", "min": "2000-01-01", "max": "2030-12-31"},
 }
 
 
@@ -303,3 +320,106 @@ def test_a_frame_is_encoded_column_by_column_in_the_contracts_order() -> None:
     assert codes[:, 4:].tolist() == [[0, 1], [1, 0]]
     assert codes[1, 0] == 0
     assert codes[1, 1] == schema["income"].cells - 1
+
+
+NEW_YEAR = 1_577_836_800.0  # 2020-01-01 in UTC, in seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "day", "instant"),
+    [
+        ("2020-01-01", 0, 0),
+        (" 2020-01-01 ", 0, 0),
+        ("20200101", 0, 0),
+        ("2020-01-01T00:00:59.999999999Z", 0, 59),
+        ("2020-01-01 10:30", 0, 37_800),
+        ("2020-01-01t10:30:00z", 0, 37_800),
+        ("2020-01-01T01:00:00+02:00", -86_400, -3_600),
+        ("2020-01-01T23:30:00-0130", 86_400, 90_000),
+        ("2019-12-31T23:00:00-01", 0, 0),
+        ("2020-1-1", None, None),
+        ("2020-02-30", None, None),
+        ("01/02/2020", None, None),
+        ("2020-01-01T10", None, None),
+        ("2020-01-01T24:00:00", None, None),
+        ("2020-06-30T23:59:60Z", None, None),
+        ("2020-01-01T10:00 Europe/Vienna", None, None),
+        ("2020-0101", None, None),
+        ("today", None, None),
+        ("٢٠٢٠-01-01", None, None),
+        ("1577836800", None, None),
+    ],
+)
+def test_a_text_is_read_as_a_day_and_as_an_instant_in_utc_or_is_null(
+    text: str, day: int | None, instant: int | None
+) -> None:
+    for kind, expected in (("date", day), ("datetime", instant)):
+        (value,) = domain(COLUMNS[kind]).parse(pa.array([text]))
+        assert math.isnan(value) if expected is None else value == NEW_YEAR + expected
+
+
+MOMENTS = [1_577_934_245_999_999, None, -1_000_000]  # in microseconds
+DATES_STORED: dict[str, Callable[[], Any]] = {
+    "text": lambda: pa.array(["2020-01-02T03:04:05.999999", None, "1969-12-31 23:59:59"]),
+    "text with a zone": lambda: pa.array(["2020-01-02T05:04:05.9+02:00", "", "1969-12-31T22:59:59-01:00"]),
+    "categories of text": lambda: pa.array(["2020-01-02 03:04:05", None, "1969-12-31 23:59:59"]).dictionary_encode(),
+    **{unit: (lambda unit=unit: pa.array(MOMENTS, pa.timestamp("us")).cast(pa.timestamp(unit), safe=False))
+       for unit in ("s", "ms", "us", "ns")},
+    "zone": lambda: pa.array(MOMENTS, pa.timestamp("us")).cast(pa.timestamp("us", "UTC")).cast(
+        pa.timestamp("us", "Asia/Tokyo")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stored", DATES_STORED.values(), ids=DATES_STORED)
+def test_instants_and_days_are_the_same_however_the_file_stores_them(stored: Callable[[], Any]) -> None:
+    low, high = -1.0, NEW_YEAR + 86_400 + 11_045
+    parsed = domain(COLUMNS["datetime"]).parse(stored())
+    if stored is DATES_STORED["s"] or stored is DATES_STORED["ms"]:
+        parsed = np.floor(parsed)
+    np.testing.assert_array_equal(parsed, [high, np.nan, low])
+    np.testing.assert_array_equal(domain(COLUMNS["date"]).parse(stored()), [NEW_YEAR + 86_400, np.nan, -86_400.0])
+
+
+@pytest.mark.parametrize("kind", [pa.date32(), pa.date64(), pa.string(), pa.timestamp("ns")])
+def test_days_are_the_same_however_the_file_stores_them(kind: pa.DataType) -> None:
+    cells = pa.array([datetime.date(2020, 1, 2), None], pa.date32()).cast(kind)
+    for column in ("date", "datetime"):
+        np.testing.assert_array_equal(domain(COLUMNS[column]).parse(cells), [NEW_YEAR + 86_400, np.nan])
+
+
+def test_released_dates_are_datetimes_inside_their_cell_and_whole_multiples_of_the_resolution() -> None:
+    column = {"type": "datetime", "min": "2015-01-01", "max": "2024-12-31", "resolution": "hour", "nullable": True}
+    x = domain(column, {"method.options": {"structure": "mixture"}})
+    codes = np.arange(x.size, dtype=np.int32).repeat(50)
+    values = x.decode(codes, np.random.default_rng(0))
+    assert str(values.dtype) == "datetime64[us]"
+    assert (values.isna() == (codes == x.null_code)).all()
+    known = values.dropna()
+    assert (known == known.dt.floor("h")).all()
+    assert known.between("2015-01-01", "2024-12-31 23:00").all()
+    assert (x.encode(x.parse(pa.array(values, from_pandas=True))) == codes).all()
+    assert known.dt.hour.nunique() == 24
+
+
+def test_cells_beyond_a_column_s_dates_are_moved_to_its_first_or_last_day() -> None:
+    x = domain({"type": "date", "min": "2020-01-01", "max": "2020-01-31"})
+    codes = x.encode(x.parse(pa.array(["1931-07-13", "0001-01-01", "2020-01-31T23:59", "9999-12-31", "x"])))
+    assert codes.tolist() == [0, 0, x.cells - 1, x.cells - 1, x.null_code]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        {"type": "integer", "min": 7, "max": 7},
+        {"type": "number", "min": -0.5, "max": -0.5, "decimals": 1},
+        {"type": "number", "min": 0, "max": 0, "scale": "decimal"},
+        {"type": "date", "min": "2020-01-01", "max": "2020-01-01"},
+        {"type": "categorical", "categories": ["one"]},
+    ],
+)
+def test_a_constant_is_one_cell(column: dict[str, Any]) -> None:
+    x = domain(column)
+    assert x.cells == 1
+    values = x.decode(np.zeros(20, np.int32), np.random.default_rng(0))
+    assert values.nunique() == 1
+    assert reparsed(x, values).tolist() == [0] * 20

@@ -117,7 +117,7 @@ def show_plan(document: dict[str, Any]) -> None:
     if document["note"]:
         console.print(f"[yellow]no policy[/] {document['note']}", highlight=False)
     if document["advice"]:
-        console.print(f"[yellow]little data[/] {document['advice']}", highlight=False)
+        console.print(f"[yellow]what to expect[/] {document['advice']}", highlight=False)
 
 
 def _plan(release: ReleasePlan) -> dict[str, Any]:

@@ -53,13 +53,18 @@ class Atom:
 
     def _share_of_cells(self, domain: ColumnDomain) -> npt.NDArray[np.float64]:
         lower, upper = np.asarray(domain.lower), np.asarray(domain.upper)
-        if domain.kind == "integer":
-            inside = np.minimum(upper, np.floor(self.high)) - np.maximum(lower, np.ceil(self.low)) + 1
-            return np.clip(inside, 0, None) / (upper - lower + 1)
+        if domain.step:
+            least, most = self._multiples(domain.step)
+            inside = np.minimum(upper, most) - np.maximum(lower, least) + domain.step
+            return np.clip(inside, 0, None) / (upper - lower + domain.step)
         low, high = self._ends(domain)
         inside = np.clip(np.minimum(upper, high) - np.maximum(lower, low), 0, None)
         points = (upper == lower) & (lower >= low) & (lower <= high)
         return np.where(points, 1.0, inside / np.where(upper > lower, upper - lower, 1))
+
+    def _multiples(self, step: int) -> tuple[float, float]:
+        """The least and the most of what a column of whole numbers or of dates can hold."""
+        return float(np.ceil(self.low / step) * step), float(np.floor(self.high / step) * step)
 
     def _ends(self, domain: ColumnDomain) -> tuple[float, float]:
         """What a number may be before it is rounded to the column's decimals."""
@@ -73,7 +78,7 @@ class Atom:
         """The domain with cut cells: only numbers that meet the condition are drawn in those that some of do."""
         if self.texts is not None:
             return domain
-        low, high = (np.ceil(self.low), np.floor(self.high)) if domain.kind == "integer" else self._ends(domain)
+        low, high = self._multiples(domain.step) if domain.step else self._ends(domain)
         lower, upper = np.maximum(domain.lower, low), np.minimum(domain.upper, high)
         cut = lower <= upper
         lower, upper = np.where(cut, lower, domain.lower), np.where(cut, upper, domain.upper)

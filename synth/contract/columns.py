@@ -6,9 +6,21 @@ from the data. A value outside of its column's domain is moved into it or become
 
 from __future__ import annotations
 
+from datetime import date, datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from synth.contract.id_patterns import IdPattern
+from synth.contract.instants import DAY, FIRST, LAST, instant, seconds_of, seconds_of_text
 
 LARGEST_EXACT_INTEGER = 2**53
 
@@ -50,8 +62,8 @@ class IntegerColumn(_Numeric):
 
     @model_validator(mode="after")
     def _ordered(self) -> IntegerColumn:
-        if self.min >= self.max:
-            raise ValueError(f"min={self.min} must be below max={self.max}")
+        if self.min > self.max:
+            raise ValueError(f"min={self.min} must not be above max={self.max}")
         return self
 
 
@@ -67,8 +79,90 @@ class NumberColumn(_Numeric):
 
     @model_validator(mode="after")
     def _ordered(self) -> NumberColumn:
-        if self.min >= self.max:
-            raise ValueError(f"min={self.min} must be below max={self.max}")
+        if self.min > self.max:
+            raise ValueError(f"min={self.min} must not be above max={self.max}")
+        return self
+
+
+def _seconds(given: Any) -> int:
+    """Of a bound as YAML, JSON or Python gives it; a number would be taken for seconds by some and days by others."""
+    seconds = seconds_of_text(given) if isinstance(given, str) else None
+    if isinstance(given, date):
+        seconds = seconds_of(given)
+    if seconds is None or not FIRST <= seconds <= LAST:
+        raise ValueError("accepted: an ISO 8601 date such as 2026-07-01, or with a time 2026-07-01T09:30:00")
+    return seconds
+
+
+def _day(given: Any) -> date:
+    seconds = _seconds(given)
+    if seconds % DAY:
+        raise ValueError("holds a time of day; give the day alone, or declare type: datetime")
+    return instant(seconds).date()
+
+
+def _instant(given: Any) -> datetime:
+    return instant(_seconds(given))
+
+
+_AS_TEXT = WithJsonSchema({"type": "string", "description": "ISO 8601."})
+Day = Annotated[date, BeforeValidator(_day), _AS_TEXT]
+Instant = Annotated[datetime, BeforeValidator(_instant), _AS_TEXT]
+
+RESOLUTIONS = {"day": DAY, "hour": 3600, "minute": 60, "second": 1}  # in seconds
+
+
+class _Calendar(_Column):
+    bins: Annotated[int, Field(ge=2, le=512)] | None = Field(
+        None, description="At most so many cells of the calendar; by default 512, fewer with structure independent."
+    )
+
+
+class DateColumn(_Calendar):
+    """Days between two public ones. A cell with a time of day is the day that it has in UTC."""
+
+    type: Literal["date"]
+    min: Day
+    max: Day
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DateColumn:
+        if self.min > self.max:
+            raise ValueError(f"min={self.min} must not be after max={self.max}")
+        return self
+
+
+class DatetimeColumn(_Calendar):
+    """Instants between two public ones, in UTC; a cell without a zone is taken as UTC."""
+
+    type: Literal["datetime", "timestamp"]
+    min: Instant
+    max: Instant = Field(description="A day alone means its end.")
+    resolution: Literal["day", "hour", "minute", "second"] = Field(
+        "second", description="What released values are whole multiples of; finer parts of a cell are cut off."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _last_of_the_day(cls, given: Any) -> Any:
+        """With ``max: 2026-12-31`` what happened on that day lies inside."""
+        if not isinstance(given, dict):
+            return given
+        last, step = given.get("max"), RESOLUTIONS.get(str(given.get("resolution", "second")))
+        if isinstance(last, str) and len(last.strip()) <= len("2026-12-31"):
+            seconds = seconds_of_text(last)
+            last = None if seconds is None else instant(seconds).date()
+        if step is None or not isinstance(last, date) or isinstance(last, datetime):
+            return given
+        return {**given, "max": instant(seconds_of(last) + DAY - step)}
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DatetimeColumn:
+        if self.min > self.max:
+            raise ValueError(f"min={self.min.isoformat()} must not be after max={self.max.isoformat()}")
+        for name, bound in (("min", self.min), ("max", self.max)):
+            if seconds_of(bound) % RESOLUTIONS[self.resolution]:
+                raise ValueError(f"{name}={bound.isoformat()} is no whole {self.resolution}; give one, in UTC")
         return self
 
 
@@ -77,6 +171,10 @@ class CategoricalColumn(_Column):
 
     type: Literal["categorical"]
     categories: Annotated[list[int] | list[str], Field(min_length=1, max_length=10_000)]
+    ordered: bool = Field(
+        False,
+        description="Whether the categories are given from the lowest to the highest; neighbours then go together.",
+    )
 
     @field_validator("categories", mode="before")
     @classmethod
@@ -99,6 +197,8 @@ class CategoricalColumn(_Column):
         repeated = sorted({text for text in texts if texts.count(text) > 1})
         if repeated:
             raise ValueError(f"categories given more than once: {', '.join(repeated)}")
+        if self.ordered and isinstance(self.categories[0], int) and self.categories != sorted(self.categories):
+            raise ValueError("whole numbers are released in their own order: give them ascending, or as text")
         return self
 
 
@@ -134,9 +234,46 @@ class OpenCategoricalColumn(_Column):
         return self
 
 
-Column = Annotated[
-    IntegerColumn | NumberColumn | CategoricalColumn | BooleanColumn | OpenCategoricalColumn,
-    Field(discriminator="type"),
-]
+class IdentifierColumn(Frozen):
+    """Names of people or things, which are never read: left out of the release, or made up anew by a pattern."""
 
-LATER_COLUMN_TYPES = ("date", "datetime", "timestamp", "text", "identifier", "image")
+    type: Literal["identifier"]
+    action: Literal["drop"] | None = Field(None, description="What is done without a pattern.")
+    pattern: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
+        None,
+        description="Made-up ids, each once in a release: # is a digit, @ a letter A to Z, a backslash makes what "
+        "follows literal, everything else stands for itself. Such as CUST-########.",
+    )
+    description: str = Field("", description="What the column means; printed on the card.")
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> IdentifierColumn:
+        if self.action is not None and self.pattern is not None:
+            raise ValueError("action: drop and pattern exclude each other; keep one of them")
+        return self
+
+    @field_validator("pattern")
+    @classmethod
+    def _readable(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            IdPattern.of(pattern)
+        return pattern
+
+
+MeasuredColumn = (
+    IntegerColumn
+    | NumberColumn
+    | CategoricalColumn
+    | BooleanColumn
+    | DateColumn
+    | DatetimeColumn
+    | OpenCategoricalColumn
+)
+Column = Annotated[MeasuredColumn | IdentifierColumn, Field(discriminator="type")]
+
+LATER_COLUMN_TYPES = ("image",)
+# No type of a column, and what to do instead.
+REFUSED_COLUMN_TYPES = {
+    "text": "free text is not released: what people write can name anybody, and no count of it with noise says what it "
+    "said; leave the column out, or declare identifier (dropped, or made up anew) or categorical (with its values)",
+}

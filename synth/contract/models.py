@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from synth.canonical import canonical_json
-from synth.contract.columns import Column, Frozen
+from synth.contract.columns import Column, Frozen, IdentifierColumn
 from synth.contract.compute import Compute
 from synth.contract.constraints import Constraints
 from synth.contract.methods import Method
@@ -238,6 +238,21 @@ class Contract(Frozen):
     publish: Publish
     compute: Compute = Compute()
     schedule: Schedule | None = Field(None, description="By default a run starts only when somebody triggers it.")
+
+    @property
+    def identifiers(self) -> dict[str, IdentifierColumn]:
+        """The declared columns that no step reads."""
+        return {name: column for name, column in self.columns.items() if isinstance(column, IdentifierColumn)}
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The declared columns that are read and measured: all but identifiers."""
+        return tuple(name for name in self.columns if name not in self.identifiers)
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """The declared columns that a release does not have."""
+        return tuple(name for name, column in self.identifiers.items() if column.pattern is None)
 
     def document(self) -> dict[str, Any]:
         """The contract as plain JSON values, defaults written out."""

@@ -16,12 +16,13 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from synth.contract.columns import LATER_COLUMN_TYPES
+from synth.contract.columns import LATER_COLUMN_TYPES, REFUSED_COLUMN_TYPES, IdentifierColumn
 from synth.contract.constraint_faults import constraint_faults
+from synth.contract.id_patterns import IdPattern
 from synth.contract.methods import IndependentOptions
 from synth.contract.models import AssetUpdate, Contract, Policy, UnitColumn
 from synth.contract.open_columns import selection_faults
-from synth.contract.row_expectations import ROW_EXPECTATIONS
+from synth.contract.row_expectations import ROW_EXPECTATIONS, column_problems
 from synth.contract.task_faults import task_faults
 from synth.errors import ContractError, NotSupportedYet
 
@@ -270,6 +271,8 @@ def _fault(prefix: str, detail: Any, instead: Mapping[str, str]) -> Fault:
     if detail["type"] == "union_tag_invalid":
         path, shown = f"{path}.{'kind' if prefix == 'constraints' else 'type'}", repr(detail["ctx"]["tag"])
         problem = f"accepted: {detail['ctx']['expected_tags']}"
+        if prefix == "schema":
+            problem = REFUSED_COLUMN_TYPES.get(detail["ctx"]["tag"], problem)
     if detail["type"] == "union_tag_not_found":
         path, shown = f"{path}.{'kind' if prefix == 'constraints' else 'type'}", ""
         problem = "missing; it is required"
@@ -288,11 +291,16 @@ def _between_sections(document: dict[str, Any], values: dict[str, Any]) -> Itera
     privacy, task = values.get("privacy"), values.get("task")
     named = document.get("schema")
     known = list(named) if isinstance(named, dict) else []
-    if privacy is not None and isinstance(privacy.unit, UnitColumn) and privacy.unit.column in known:
+    unit = privacy.unit.column if privacy is not None and isinstance(privacy.unit, UnitColumn) else None
+    columns = values.get("schema", {})
+    if unit in known and not isinstance(columns.get(unit), IdentifierColumn):
         yield Fault(
-            f"schema.{privacy.unit.column}", "",
-            "this column names the privacy unit; identifiers are never released, remove it from the schema",
+            f"schema.{unit}", "",
+            "this column names the privacy unit; identifiers are never released: remove it from the schema, or declare "
+            "type: identifier",
         )  # fmt: skip
+    measured = {name: column for name, column in columns.items() if not isinstance(column, IdentifierColumn)}
+    yield from _identifier_faults(columns, values.get("rows"))
     if known and task is not None:
         yield from (Fault(*fault) for fault in task_faults(task, known, values))
     for position, expectation in enumerate(values.get("expectations") or ()):
@@ -314,8 +322,10 @@ def _between_sections(document: dict[str, Any], values: dict[str, Any]) -> Itera
         for column in used:
             if known and column not in known:
                 yield Fault(f"{path}.kwargs", repr(column), "is not a column of the schema")
+        for key, problem in column_problems(expectation.type, expectation.kwargs, columns):
+            yield Fault(f"{path}.kwargs.{key}", "", problem)
     if "schema" in values:
-        for path, given, problem in constraint_faults(values.get("constraints") or (), values["schema"]):
+        for path, given, problem in constraint_faults(values.get("constraints") or (), measured):
             yield Fault(path, given, problem)
     method, approval = values.get("method"), values.get("approval")
     batch = method.options.batch_size if method and isinstance(method.options, IndependentOptions) else 0
@@ -335,3 +345,16 @@ def _between_sections(document: dict[str, Any], values: dict[str, Any]) -> Itera
             "schedule.asset", repr(schedule.asset),
             "this dataset's own releases update it: each would start the next, until the budget is spent",
         )  # fmt: skip
+
+
+def _identifier_faults(columns: Mapping[str, Any], rows: int | None) -> Iterator[Fault]:
+    identifiers = {name: column for name, column in columns.items() if isinstance(column, IdentifierColumn)}
+    if columns and len(columns) - len(identifiers) < 2:
+        yield Fault("schema", "", "needs two columns or more that are no identifiers")
+    for name, column in identifiers.items():
+        possible = IdPattern.of(column.pattern).possible if column.pattern is not None else None
+        if possible is not None and rows is not None and possible < rows:
+            yield Fault(
+                f"schema.{name}.pattern", repr(column.pattern),
+                f"has {possible:,} different identifiers, fewer than the {rows:,} rows; give it more places of # or @",
+            )  # fmt: skip

@@ -8,9 +8,13 @@ here are accepted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
+
+from synth.contract.columns import DateColumn, DatetimeColumn, IdentifierColumn
+from synth.contract.instants import instant, seconds_of, seconds_of_text
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ _SET = RowExpectation(("value_set",))
 _NULL = RowExpectation()
 _REGEX = RowExpectation(("regex",))
 _PAIR = ("column_A", "column_B")
+_INSTANTS = ("min_value", "max_value", "value_set")  # kwargs that hold values of the column
 
 ROW_EXPECTATIONS: dict[str, RowExpectation] = {
     "expect_column_values_to_be_between": _RANGE,
@@ -56,3 +61,41 @@ ROW_EXPECTATIONS: dict[str, RowExpectation] = {
     "expect_column_pair_values_to_be_equal": RowExpectation(("ignore_row_if",), _PAIR),
     "expect_multicolumn_sum_to_equal": RowExpectation(("sum_total", "ignore_row_if"), (), ("column_list",)),
 }
+_OF_TEXT_OR_NUMBERS = {
+    name for name, row in ROW_EXPECTATIONS.items() if "regex" in row.options or "length" in name or "sum" in name
+}
+
+
+def column_problems(kind: str, kwargs: Mapping[str, Any], columns: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is wrong with an expectation's kwargs, seen beside the declared columns: name and problem."""
+    used = ROW_EXPECTATIONS[kind].columns(kwargs)
+    identifiers = [name for name in used if isinstance(columns.get(name), IdentifierColumn)]
+    dates = [name for name in used if isinstance(columns.get(name), DateColumn | DatetimeColumn)]
+    for name in identifiers:
+        yield "column", f"{name!r} is an identifier, which no step reads; declare it otherwise or drop the expectation"
+    if dates and kind in _OF_TEXT_OR_NUMBERS:
+        yield "column", f"{dates[0]!r} holds dates, of which {kind} says nothing; accepted: comparisons, sets and nulls"
+    elif dates:
+        for key in _INSTANTS:
+            given = kwargs.get(key)
+            values = given if isinstance(given, list | tuple) else [] if given is None else [given]
+            if any(_seconds(value) is None for value in values):
+                yield key, f"{dates[0]!r} holds dates; accepted: ISO 8601 text such as 2026-07-01"
+
+
+def with_instants(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The kwargs of an expectation on dates, its texts read as instants in UTC."""
+    return {key: _read(value) if key in _INSTANTS else value for key, value in kwargs.items()}
+
+
+def _read(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_read(each) for each in value]
+    seconds = _seconds(value)
+    return value if seconds is None else instant(seconds)
+
+
+def _seconds(value: Any) -> int | None:
+    if isinstance(value, date):
+        return seconds_of(value)
+    return seconds_of_text(value) if isinstance(value, str) else None

@@ -9,6 +9,8 @@ import datetime
 import re
 from typing import Any
 
+from synth.contract.columns import RESOLUTIONS
+
 _EPSILON = 1e-9  # of a step: what a multiple may be off by in floating point
 _DAY = 86_400.0
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ].*)?")
@@ -33,8 +35,8 @@ def step_of(column: Any) -> float | None:
         return 1.0
     if column.type == "date":
         return _DAY
-    if column.type in ("datetime", "timestamp"):
-        return 1.0
+    if column.type in ("datetime", "timestamp"):  # of a contract, or as a statement describes it
+        return float(getattr(column, "step_seconds", None) or RESOLUTIONS[column.resolution])
     decimals = getattr(column, "decimals", None)
     return None if decimals is None else 10.0**-decimals
 

@@ -8,7 +8,7 @@ from typing import Any
 from synth.contract.methods import MOST_CLASSES, IndependentOptions, MixtureOptions
 from synth.contract.task import Quality, Target, Task
 
-_NOT_NUMBERS = ("boolean", "categorical")
+_NUMBERS = ("integer", "number")
 _ACCURACIES = ("min_accuracy_gradient_boosting", "min_accuracy_logistic_regression")
 _ERRORS = ("max_error_gradient_boosting", "max_error_linear_regression")
 
@@ -34,8 +34,9 @@ def task_faults(task: Task, known: Sequence[str], values: Mapping[str, Any]) -> 
 def _kind_faults(path: str, column: Any, target: Target) -> Iterator[tuple[str, str, str]]:
     name, classes = repr(target.target), _classes(column)
     if target.kind == "regression":
-        if column.type in _NOT_NUMBERS:
-            problem = f"the target {name} is of type {column.type}, which has classes; use binary or multiclass"
+        if column.type not in _NUMBERS:
+            accepted = "use binary or multiclass" if classes else "accepted: integer or number"
+            problem = f"the target {name} is of type {column.type}; {accepted}"
             yield f"{path}.kind", target.kind, problem
     elif not classes:
         problem = f"is of type {column.type}; accepted: boolean or categorical, or kind: regression"

@@ -1,6 +1,7 @@
 """Two models that a consumer would train: gradient boosting and logistic or ridge regression, from scikit-learn.
 
-They see parsed values: numbers clamped into their domain, categories as codes, null as NaN.
+They see parsed values: numbers clamped into their domain (dates are numbers too), categories as codes, of which those
+that are ordered are taken for numbers, null as NaN.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def train_learners(schema: Schema, parsed: pd.DataFrame, codes: Codes, target: s
         constant = Constant(labels[0] if len(labels) else column.representatives[0])
         return constant, constant
     others = schema.without(target)
-    native = [i for i, other in enumerate(others) if not other.is_numeric and other.cells <= _MOST_CATEGORIES]
+    native = [i for i, other in enumerate(others) if not other.in_order and other.cells <= _MOST_CATEGORIES]
     if column.is_numeric:
         boosting: Any = HistGradientBoostingRegressor(
             loss="absolute_error", categorical_features=native, random_state=0
@@ -99,8 +100,8 @@ def _linear(columns: Sequence[ColumnDomain], model: Any) -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-    categorical = [i for i, column in enumerate(columns) if not column.is_numeric]
-    numeric = [i for i, column in enumerate(columns) if column.is_numeric]
+    categorical = [i for i, column in enumerate(columns) if not column.in_order]
+    numeric = [i for i, column in enumerate(columns) if column.in_order]
     return make_pipeline(
         ColumnTransformer(
             [

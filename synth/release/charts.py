@@ -18,7 +18,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import PathPatch, Rectangle
+from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 
 Shares = npt.NDArray[np.float64]
@@ -45,6 +46,7 @@ _STYLE: dict[Any, Any] = {
 }
 _LONGEST_LABEL = 14
 _MOST_NUMBERED = 30  # columns whose cells are large enough for a number
+_SHADES = 20  # of a heat map without numbers
 _FITTING_CHARACTERS = 50  # under one small chart
 
 
@@ -107,10 +109,20 @@ def heat_map(columns: Sequence[str], values: Sequence[float]) -> str:
         side = margin + 0.35 * max(1, size - 1)
         figure, axes = _figure(side, side)
         figure.subplots_adjust(left=margin / side, right=0.995, top=0.995, bottom=margin / side)
-        for (i, j), value in zip(combinations(range(size), 2), values, strict=True):
-            axes.add_patch(Rectangle((i, j), 0.94, 0.94, facecolor=_HEAT, alpha=value / largest, linewidth=0))
-            if size <= _MOST_NUMBERED:
+        pairs = np.array(list(combinations(range(size), 2)))
+        if size <= _MOST_NUMBERED:
+            for (i, j), value in zip(pairs, values, strict=True):
+                axes.add_patch(Rectangle((i, j), 0.94, 0.94, facecolor=_HEAT, alpha=value / largest, linewidth=0))
                 axes.text(i + 0.47, j + 0.5, f"{100 * value:.0f}", ha="center", va="center", color=_INK, fontsize=8)
+        else:  # one patch a shade: thousands of patches would take their seconds and megabytes
+            shades = np.round(np.array(values) / largest * _SHADES)
+            for shade in np.unique(shades[shades > 0]):
+                squares = [
+                    Path([(i, j), (i + 0.94, j), (i + 0.94, j + 0.94), (i, j + 0.94), (i, j)], closed=True)
+                    for i, j in pairs[shades == shade]
+                ]
+                together = Path.make_compound_path(*squares)
+                axes.add_patch(PathPatch(together, facecolor=_HEAT, alpha=shade / _SHADES, linewidth=0))
         axes.set_xlim(0, size - 1)
         axes.set_ylim(size, 1)
         axes.set_xticks(np.arange(size - 1) + 0.47, short[:-1], rotation=90)

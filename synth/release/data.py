@@ -18,9 +18,12 @@ from pydantic import TypeAdapter
 from synth.constraints.repair import Rules
 from synth.contract import Contract, OpenCategoricalColumn
 from synth.contract.constraints import Constraints
+from synth.contract.id_patterns import IdPattern
+from synth.contract.instants import seconds_of_text, text_of
 from synth.release.stamp import PARQUET_KEY
 from synth.schema import ColumnDomain, Schema
 
+IDENTIFIER = "identifier"
 _PART_ROWS = 1_000_000
 
 
@@ -34,15 +37,39 @@ def column_document(domain: ColumnDomain, contract: Contract) -> dict[str, Any]:
         "nullable": domain.nullable,
         "description": column.description,
     }
-    if domain.is_numeric:
+    if domain.is_calendar:
+        document |= {
+            "min": text_of(domain.lower[0], time=domain.kind == "datetime"),
+            "max": text_of(domain.upper[-1], time=domain.kind == "datetime"),
+            "cells": domain.cells,
+            "step_seconds": domain.step,
+        }
+    elif domain.is_numeric:
         document |= {"min": column.min, "max": column.max, "cells": domain.cells}  # type: ignore[union-attr]
         if domain.decimals is not None:
             document["decimals"] = domain.decimals
     elif domain.kind == "categorical":
         document["categories"] = list(domain.categories)
+        document["ordered"] = domain.ordered
         if isinstance(column, OpenCategoricalColumn):
             document |= {"other": column.other, "max_categories": column.max_categories}
     return document
+
+
+def column_documents(schema: Schema, contract: Contract) -> list[dict[str, Any]]:
+    """Of all columns of a release, in order; the identifiers among them were made up."""
+    documents = {domain.name: column_document(domain, contract) for domain in schema.columns}
+    for name, pattern, _ in schema.identifiers:
+        documents[name] = {
+            "name": name,
+            "type": IDENTIFIER,
+            "stored_as": "str",
+            "nullable": False,
+            "description": contract.columns[name].description,
+            "pattern": contract.identifiers[name].pattern,
+            "possible": pattern.possible,
+        }
+    return [documents[name] for name in schema.released_names]
 
 
 def stored_as(domain: ColumnDomain) -> str:
@@ -53,6 +80,8 @@ def stored_as(domain: ColumnDomain) -> str:
     """
     if domain.kind == "integer" or (domain.kind == "categorical" and domain.parses_to_float):
         return "Int64" if domain.nullable else "int64"
+    if domain.is_calendar:
+        return "datetime64[us]"
     if domain.kind == "boolean":
         return "boolean" if domain.nullable else "bool"
     return "category" if domain.kind == "categorical" else "float64"
@@ -127,8 +156,8 @@ def _stated_rules(columns: Sequence[dict[str, Any]], constraints: Sequence[Mappi
 
 def as_stored(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
     """The frame in the dtypes that come back from Parquet."""
-    if list(frame.columns) != list(schema.names):
-        raise ValueError(f"Expected the columns {list(schema.names)}, given {list(frame.columns)}.")
+    if list(frame.columns) != list(schema.released_names):
+        raise ValueError(f"Expected the columns {list(schema.released_names)}, given {list(frame.columns)}.")
     return frame.astype({c.name: stored_as(c) for c in schema.columns if stored_as(c) != "category"})
 
 
@@ -138,6 +167,10 @@ def _type_fits(kind: pa.DataType, dtype: str) -> bool:
         return bool(pa.types.is_string(value) or pa.types.is_large_string(value))
     if dtype in ("int64", "Int64"):
         return bool(pa.types.is_int64(kind))
+    if dtype == "datetime64[us]":
+        return bool(kind == pa.timestamp("us"))
+    if dtype == "str":
+        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
     return bool(pa.types.is_boolean(kind) if dtype in ("bool", "boolean") else pa.types.is_float64(kind))
 
 
@@ -149,6 +182,21 @@ def _cell_problems(cells: pa.ChunkedArray, column: dict[str, Any]) -> Iterator[s
         distinct = set(pc.unique(present).to_pylist())
         if not distinct <= set(column["categories"]):
             yield "holds a category that is not declared"
+        if pa.types.is_dictionary(cells.type) and cells.type.ordered != column.get("ordered", False):
+            yield "is stored with another order of its categories than is stated"
+    elif column["type"] in ("date", "datetime") and len(present):
+        seconds, beyond = np.divmod(present.cast(pa.int64()).to_numpy(), 1_000_000)
+        low, high = (seconds_of_text(column[bound]) for bound in ("min", "max"))
+        if not np.all((seconds >= low) & (seconds <= high)):
+            yield f"holds a value outside of [{column['min']}, {column['max']}]"
+        if np.any(beyond) or np.any(seconds % column["step_seconds"]):
+            yield f"holds a value that is no multiple of {column['step_seconds']} s"
+    elif column["type"] == IDENTIFIER and len(present):
+        expression = IdPattern.of(column["pattern"]).expression
+        if not pc.all(pc.match_substring_regex(present, f"^(?:{expression})$")).as_py():
+            yield f"holds an identifier that is not of the pattern {column['pattern']}"
+        if len(pc.unique(present)) < len(present):
+            yield "holds an identifier twice"
     elif column["type"] in ("integer", "number") and len(present):
         values = present.to_numpy().astype(np.float64)
         if not np.all((values >= column["min"]) & (values <= column["max"])):

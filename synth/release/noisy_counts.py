@@ -20,12 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from synth.measurements import CATEGORY, MARGINALS, NO_CELL, NULL, OTHERS, PAIRS, RANGE
+from synth.measurements import CATEGORY, DATES, MARGINALS, NO_CELL, NULL, OTHERS, PAIRS, RANGE
+from synth.release.data import IDENTIFIER
 from synth.release.facts import ReleaseFacts
 from synth.release.stamp import PARQUET_KEY
 from synth.schema import ColumnDomain, Schema
 
-_KINDS = (RANGE, CATEGORY, OTHERS, NULL)
+_KINDS = (RANGE, DATES, CATEGORY, OTHERS, NULL)
 _NAME = pa.dictionary(pa.int32(), pa.string())
 _SIDE = (("cell", pa.int32()), ("kind", _NAME), ("label", _NAME), ("lower", pa.float64()), ("upper", pa.float64()))
 LAYOUT = pa.schema(
@@ -94,7 +95,8 @@ def _differences(
     statement: Mapping[str, Any],
 ) -> Iterator[str]:
     stated = {m["name"]: m["event"]["sigma"] for m in statement["mechanisms"] if m["name"] in (MARGINALS, PAIRS)}
-    names = [column["name"] for column in statement["columns"]]
+    measured = [column for column in statement["columns"] if column["type"] != IDENTIFIER]
+    names = [column["name"] for column in measured]
     tables = {(MARGINALS, name, None) for name in names}
     tables |= {(PAIRS, *pair) for pair in combinations(names, 2)} if PAIRS in stated else set()
     if set(found) != tables:
@@ -103,7 +105,7 @@ def _differences(
     for name, sigma in stated.items():
         if scales[name] != {sigma}:
             yield f"has another noise scale of {name!r} than the stated {sigma:.6g}"
-    sizes = {column["name"]: _codes(column) for column in statement["columns"]}
+    sizes = {column["name"]: _codes(column) for column in measured}
     for (_, first, second), (last, last_2, cells) in found.items():
         whole = (last + 1) * (last_2 + 1) if second else sizes[first]
         if cells != whole or last >= sizes[first] or last_2 >= sizes.get(second or "", 0):
@@ -166,11 +168,12 @@ class _Words:
         for group in range(int(groups.max()) + 1):
             codes = np.flatnonzero(groups == group)
             null, alone = codes[0] == column.null_code, len(codes) == 1
-            kind = NULL if null else RANGE if column.is_numeric else CATEGORY if alone else OTHERS
+            spans = DATES if column.is_calendar else RANGE if column.is_numeric else None
+            kind = NULL if null else spans or (CATEGORY if alone else OTHERS)
             kinds.append(_KINDS.index(kind))
             places.append(self.places[labels[codes[0]]] if kind == CATEGORY else None)
-            lower.append(column.lower[codes[0]] if kind == RANGE else math.nan)
-            upper.append(column.upper[codes[-1]] if kind == RANGE else math.nan)
+            lower.append(column.lower[codes[0]] if kind == spans else math.nan)
+            upper.append(column.upper[codes[-1]] if kind == spans else math.nan)
         return pa.table({
             "cell": pa.array(np.arange(len(kinds), dtype=np.int32)),
             "kind": pa.DictionaryArray.from_arrays(pa.array(kinds, pa.int32()), self.kinds),

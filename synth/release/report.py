@@ -25,6 +25,7 @@ REPORT_VERSION = 1
 _MOST_CATEGORIES = 24
 _Z95 = 1.96
 _MOST_BARS = 60
+_SPANS = ("integer", "number", "date", "datetime")
 _SPIKE = 0.05  # share of the noisy histogram from which a cell of one number is a bar by itself
 
 
@@ -147,16 +148,18 @@ def _bars(column: ColumnDomain, shares: npt.NDArray[np.float64]) -> npt.NDArray[
 def _label(column: ColumnDomain, first: int, count: int) -> str:
     if count == 1:
         return column.label(first)
-    return f"{column.lower[first]:g} to {column.upper[first + count - 1]:g}"
+    return column.span(first, first + count - 1)
 
 
 def _rounded(shares: npt.NDArray[np.float64]) -> list[float]:
     return [float(share) for share in np.round(shares, 6)]
 
 
-def _start(label: str) -> str:
+def _start(label: str, kind: str) -> str:
     """Where a cell of numbers starts, short enough for an axis; null stays null."""
     start = label.split(" to ", maxsplit=1)[0]
+    if kind in ("date", "datetime"):
+        return start.removesuffix(" 00:00:00")
     return start if start == "null" else f"{float(f'{float(start):.3g}'):,.6g}"
 
 
@@ -164,7 +167,7 @@ def _picture(column: dict[str, Any]) -> dict[str, str]:
     labels = column["labels"]
     released, noisy, scale = (np.array(column[name]) for name in ("released_share", "noisy_share", "noise_scale"))
     note = column["kind"]
-    if note in ("integer", "number"):
+    if note in _SPANS:
         bars = len(labels) - ("null" in labels)
         note = f"{column['cells']:,} cells" + (" and null" if "null" in labels else "")
         note += f" in {bars} bars" if bars < column["cells"] else ""
@@ -172,8 +175,8 @@ def _picture(column: dict[str, Any]) -> dict[str, str]:
         largest = np.sort(np.argsort(-noisy, kind="stable")[:_MOST_CATEGORIES])
         note = f"{_MOST_CATEGORIES} largest of {len(labels)} categories"
         labels, released, noisy, scale = [labels[i] for i in largest], released[largest], noisy[largest], scale[largest]
-    if column["kind"] in ("integer", "number"):
-        labels = [_start(label) for label in labels]
+    if column["kind"] in _SPANS:
+        labels = [_start(label, column["kind"]) for label in labels]
     if column["kind"] == "boolean":
         labels = ["false", "true", *labels[2:]]
     svg = charts.marginal(column["name"], labels, released, noisy, _Z95 * scale)

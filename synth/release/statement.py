@@ -17,7 +17,7 @@ from synth.plan import Mechanism
 from synth.records import HOLDOUT, TRAIN
 from synth.release import method_words, wording
 from synth.release.claim import claim_problems, composed, epsilons, selection_delta
-from synth.release.data import column_document
+from synth.release.data import column_documents
 from synth.release.facts import ReleaseFacts
 from synth.release.rendering import render
 from synth.release.stamp import notice, stamp
@@ -49,7 +49,8 @@ def statement(facts: ReleaseFacts) -> dict[str, Any]:
             "text": wording.LEDGER,
         },
         "public_information": _public(facts),
-        "columns": [column_document(column, contract) for column in facts.schema.columns],
+        "columns": column_documents(facts.schema, contract),
+        "dropped_columns": list(contract.dropped),
         "method": {
             "name": contract.method.name,
             "structure": contract.method.options.structure,
@@ -101,7 +102,7 @@ def _not_private(facts: ReleaseFacts, seed: int) -> dict[str, Any]:
         "dataset": facts.contract.dataset.model_dump(mode="json"),
         "release": _release(facts),
         "claim": {"not_private": True, "text": notice(seed)},
-        "columns": [column_document(column, facts.contract) for column in facts.schema.columns],
+        "columns": column_documents(facts.schema, facts.contract),
         "software": {"code_version": facts.code_version, "written_with": _software(facts.contract)},
     }
 

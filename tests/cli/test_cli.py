@@ -91,7 +91,7 @@ def test_the_plan_of_a_small_table_says_how_many_people_it_would_take(sluice: Sl
     contract["privacy"] |= {"approximate_units": 500, "epsilon": 0.5}
     (tmp_path / "contract.yaml").write_text(yaml.safe_dump({**contract, "method": {"options": {}}}))
     assert "units, or at ε=" in json.loads(sluice("plan", tmp_path / "contract.yaml", "--json").stdout)["advice"]
-    assert "little data" in sluice("plan", tmp_path / "contract.yaml").stdout
+    assert "what to expect" in sluice("plan", tmp_path / "contract.yaml").stdout
 
 
 def test_a_run_ends_in_a_release_that_verifies_and_shows_in_the_budget(sluice: Sluice, tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_options_that_could_look_beyond_the_row_are_refused(option: str) -> None
         {"method.name": "aim"},
         {"privacy.neighbouring": "replace_one"},
         {"source.format": "json"},
-        {"schema.age.type": "date", "schema.age.min": REMOVED, "schema.age.max": REMOVED},
+        {"schema.age.type": "image", "schema.age.min": REMOVED, "schema.age.max": REMOVED},
         {"quality.subgroups": ["city"]},
         {"compute.device": "cuda"},
         {"publish.connection": "aws"},

@@ -30,7 +30,7 @@ from synth.events import DiscreteGaussian
 from synth.guard import Sealed, Spend
 from synth.mechanisms import noisy_marginals, noisy_pairs
 from synth.methods.base import Arrays, RunOnce
-from synth.methods.tabular.groups import Groups, most_groups_of, smallest_share
+from synth.methods.tabular.groups import Groups, most_groups_of, share_that_fits, smallest_share
 from synth.methods.tabular.label_fitting import Fitted, label_model, measured_again
 from synth.methods.tabular.label_parts import PairTables, divided, joined_cells, label_parts
 from synth.methods.tabular.marginals import estimate_distributions, smoothed
@@ -55,7 +55,7 @@ class DpdsynMixture:
         shares = divided(_options(contract).shares, parts)
         columns, records = len(schema.columns), contract.privacy.max_records
         pairs = math.comb(columns, 2)
-        least = _smallest_share(contract, schema, train_units)
+        least = _planned_share(contract, schema, train_units)
         most = most_groups_of(schema, least)
         return [
             Demand(
@@ -82,7 +82,7 @@ class DpdsynMixture:
         """How many units, or which ε, pairs of columns would need to be seen in some detail."""
         least = _smallest_share(contract, schema, train_units)
         if least <= _COARSE:
-            return ""
+            return _advice_of_width(schema, least)
         units, epsilon = contract.privacy.approximate_units, contract.privacy.epsilon
         step = 10 ** math.floor(math.log10(units)) / 10
         enough = math.ceil(units * least / _FINE / step) * step
@@ -166,6 +166,23 @@ def _smallest_share(contract: Contract, schema: Schema, train_units: float) -> f
     rho = nominal_rho(privacy.epsilon, privacy.delta) * shares.pairs
     event = DiscreteGaussian(1.0, privacy.max_records, math.comb(columns, 2)).scaled_to(rho)
     return smallest_share(event.sigma, train_units * (1 + privacy.max_records) / 2)
+
+
+def _planned_share(contract: Contract, schema: Schema, train_units: float) -> float:
+    """The same, or more where so fine groups would be too many in all."""
+    return share_that_fits(schema, _smallest_share(contract, schema, train_units))
+
+
+def _advice_of_width(schema: Schema, least: float) -> str:
+    """What a wide table gives up so that its fit stays within a machine; ``least`` is what the noise would allow."""
+    planned = share_that_fits(schema, least)
+    if planned <= least:
+        return ""
+    return (
+        f"With {len(schema.columns)} columns, groups of less than {planned:.1%} of the rows would be too many for the "
+        f"fit, where the noise alone would allow {least:.1%}: pairs are measured more coarsely, and training takes "
+        "minutes. Fewer columns, bins or categories make groups finer."
+    )
 
 
 def _share_of_groups(contract: Contract, plan: ReleasePlan) -> float:

@@ -17,6 +17,8 @@ from synth.methods.tabular.marginals import Probabilities
 from synth.schema import Codes, ColumnDomain, Schema
 
 _FINEST = 1 / 48  # share of the rows that a group is to have at least
+_COARSEST = 0.5
+_MOST_IN_ALL = 4000  # groups of all columns that are planned for: time and memory of a fit grow with their square
 NO_GROUP = -1  # of null where the contract allows none
 
 
@@ -38,7 +40,7 @@ class Groups:
             if column.name in schema.targets and not column.is_numeric:
                 groups = np.arange(len(cells))
             else:
-                groups = _neighbours(cells, least) if column.is_numeric else _rare_together(cells, least)
+                groups = _neighbours(cells, least) if column.in_order else _rare_together(cells, least)
             null = groups.max() + 1 if column.nullable else NO_GROUP
             found.append(np.append(groups, null).astype(np.int32))
         return cls(tuple(found))
@@ -110,7 +112,17 @@ class Groups:
 
 def smallest_share(sigma: float, rows: float) -> float:
     """The share of the rows that a group needs to stand out of the noise of its tables. Public numbers only."""
-    return float(min(0.5, max(_FINEST, 4 * np.sqrt(2) * sigma / rows)))
+    return float(min(_COARSEST, max(_FINEST, 4 * np.sqrt(2) * sigma / rows)))
+
+
+def share_that_fits(schema: Schema, least: float) -> float:
+    """``least``, or as much more as it takes for a wide table's groups to be few enough in all.
+
+    Fits take about half of the groups that can be at most: two thousand are some 600 MB and a minute or two.
+    """
+    while least < _COARSEST and _most_in_all(schema, least) > _MOST_IN_ALL:
+        least = min(_COARSEST, 1.05 * least)
+    return least
 
 
 def most_groups_of(schema: Schema, least: float) -> list[int]:
@@ -125,6 +137,10 @@ def most_groups(column: ColumnDomain, least: float) -> int:
     """How many groups a column whose codes are joined can have at most: each but the first and the last takes half of
     ``least`` or more, and null is one more."""
     return min(column.cells, int(2 / least) + 2) + column.nullable
+
+
+def _most_in_all(schema: Schema, least: float) -> int:
+    return sum(most_groups_of(schema, least))
 
 
 def _neighbours(cells: Probabilities, least: float) -> npt.NDArray[np.int64]:

@@ -104,6 +104,6 @@ def label_model(
 def ordered_groups(schema: Schema, groups: Groups) -> list[int]:
     """For each column how many of its groups, from the first on, are in order."""
     return [
-        size - column.nullable if column.is_numeric else 0
+        size - column.nullable if column.in_order else 0
         for size, column in zip(groups.sizes, schema.columns, strict=True)
     ]

@@ -1,6 +1,6 @@
 """The label model: a classifier on integer codes, trained by DP-SGD, and the calibration of its probabilities.
 
-Features are one-hot codes of every column but the target, and for numeric columns the rank of the code under the
+Features are one-hot codes of every column but the target, and for ordered columns the rank of the code under the
 released marginal. So they depend on private rows through the row itself and through what was already released.
 Clipping makes DP-SGD's probabilities over-confident; a temperature and class offsets are fitted to a noisy histogram of
 confidence by correctness and to the released label share.
@@ -40,8 +40,8 @@ class LabelModel:
         sizes = [schema.columns[i].size for i in self._columns]
         self._starts = torch.tensor(np.concatenate([[0], np.cumsum(sizes)[:-1]]), dtype=torch.int64)
         self._one_hot_width = int(sum(sizes))
-        numeric = [i for i in self._columns if schema.columns[i].is_numeric]
-        self._ranks = [(i, _ranks(distributions[i])) for i in numeric]
+        ordered = [i for i in self._columns if schema.columns[i].in_order]
+        self._ranks = [(i, _ranks(distributions[i])) for i in ordered]
         self.network = self._network(hidden_units)
         self._start_at(distributions[schema.target_index])
 

@@ -44,7 +44,7 @@ def smoothed(column: ColumnDomain, noisy: npt.NDArray[np.int64], sigma: float) -
     cells = noisy[: column.cells].astype(np.float64)
     if not column.is_numeric:
         return np.append(cells, noisy[column.cells :])
-    widths = np.asarray(column.upper) - np.asarray(column.lower) + (column.kind == "integer")
+    widths = np.asarray(column.upper) - np.asarray(column.lower) + column.step
     widths = np.maximum(widths, widths[widths > 0].min(initial=np.inf) * _SPIKE_WIDTH if (widths > 0).any() else 1.0)
     result = cells.copy()
     runs = [(0, len(cells))]
