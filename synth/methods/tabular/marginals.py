@@ -42,7 +42,7 @@ def smoothed(column: ColumnDomain, noisy: npt.NDArray[np.int64], sigma: float) -
 
     The shape is a smooth density with spikes: :mod:`synth.methods.tabular.densities`. A run, halved again and again, is
     taken as of that shape where its halves, its highest cell and all of its cells together depart from it no more than
-    the noise would. What the shape has missed, weak spikes or an edge, is so still found, and empty stretches are empty.
+    the noise would. So what the shape has missed is still found, weak spikes or an edge, and empty stretches are empty.
     """
     cells = noisy[: column.cells].astype(np.float64)
     if not column.is_numeric:
