@@ -89,8 +89,8 @@ class IndependentOptions(Frozen):
 class MixtureShares(_Shares):
     """The budget's split where pairs of columns are measured."""
 
-    marginals: Share = 0.25
-    pairs: Share = 0.65
+    marginals: Share = 0.18
+    pairs: Share = 0.72
     label_correction: Share = 0.07
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from synth.methods.tabular.densities import smooth_density
 from synth.schema import Codes, ColumnDomain, Schema
 
 Probabilities = npt.NDArray[np.float64]
@@ -15,6 +16,7 @@ Probabilities = npt.NDArray[np.float64]
 _UNLIKELY = 2.5  # standard deviations from which a run of cells is not taken as even
 _SPIKE = 0.5  # by how many more the highest of its cells may stand out
 _SPIKE_WIDTH = 1e-3  # of a cell that is one real number, over the narrowest other
+_LEAST_SHAPE = 1e-4  # of the whole, spread over all cells by their widths
 
 
 def estimate_distributions(
@@ -36,16 +38,18 @@ def estimate_distributions(
 
 
 def smoothed(column: ColumnDomain, noisy: npt.NDArray[np.int64], sigma: float) -> Probabilities:
-    """Noisy counts of a numeric column's cells, evened out over runs of cells that the noise cannot tell apart.
+    """Noisy counts of a numeric column's cells, evened out over runs of cells that the noise cannot tell from a shape.
 
-    A run, halved again and again, is taken as spread evenly over its width where its halves, its highest cell and all
-    of its cells together depart from that no more than the noise would. So spikes stay, and empty stretches are empty.
+    The shape is a smooth density with spikes: :mod:`synth.methods.tabular.densities`. A run, halved again and again, is
+    taken as of that shape where its halves, its highest cell and all of its cells together depart from it no more than
+    the noise would. So what the shape has missed is still found, weak spikes or an edge, and empty stretches are empty.
     """
     cells = noisy[: column.cells].astype(np.float64)
     if not column.is_numeric:
         return np.append(cells, noisy[column.cells :])
-    widths = np.asarray(column.upper) - np.asarray(column.lower) + column.step
-    widths = np.maximum(widths, widths[widths > 0].min(initial=np.inf) * _SPIKE_WIDTH if (widths > 0).any() else 1.0)
+    lower, upper, step = np.asarray(column.lower), np.asarray(column.upper), float(column.step)
+    density = smooth_density(lower, upper, step, cells, sigma)
+    shape = np.maximum(density, _least_shape(upper - lower + step) * max(float(density.sum()), 1.0))
     result = cells.copy()
     runs = [(0, len(cells))]
     while runs:
@@ -53,7 +57,7 @@ def smoothed(column: ColumnDomain, noisy: npt.NDArray[np.int64], sigma: float) -
         if high - low < 2:
             continue
         middle, total = (low + high) // 2, max(cells[low:high].sum(), 0.0)
-        share = widths[low:high] / widths[low:high].sum()
+        share = shape[low:high] / shape[low:high].sum()
         apart, variance = cells[low:high] - total * share, sigma**2 + total * share
         half = middle - low
         left = share[:half].sum()
@@ -67,10 +71,17 @@ def smoothed(column: ColumnDomain, noisy: npt.NDArray[np.int64], sigma: float) -
             and sizes.max() < math.sqrt(2 * math.log(count)) + _SPIKE
             and (sizes**2).sum() < count + _UNLIKELY * math.sqrt(2 * count)
         ):
-            result[low:high] = total * share
+            # The sum of all cells has the noise of all of them: the shape's own total is surer.
+            result[low:high] = density if count == len(cells) else total * share
         else:
             runs += [(low, middle), (middle, high)]
     return np.append(result, noisy[column.cells :])
+
+
+def _least_shape(widths: npt.NDArray[np.float64]) -> Probabilities:
+    """What of the whole a cell has in any shape, by its width."""
+    widths = np.maximum(widths, widths[widths > 0].min(initial=np.inf) * _SPIKE_WIDTH if (widths > 0).any() else 1.0)
+    return np.asarray(_LEAST_SHAPE * widths / widths.sum())
 
 
 def project_to_simplex(values: npt.ArrayLike) -> Probabilities:
