@@ -18,7 +18,7 @@ _INDEPENDENT = (
 )
 _INDEPENDENT_FEATURES = (
     "Every column's histogram is measured with noise; released columns are drawn from the noisy histograms, "
-    "independently of each other. The task has no target, so there is no label model."
+    "independently of each other. The task has no target, so labels are not modelled."
 )
 _MIXTURE = (
     "Every column's histogram is measured with noise on a fine public grid, and so are the two-way tables of all pairs "
@@ -35,10 +35,7 @@ _IN_ORDER = (
     "the columns that are no target and the labels before it. "
 )
 
-_CONSTRAINTS = (
-    "Constraints, which are public: computed columns, rows drawn again, repaired or replaced, labels of changed rows "
-    "drawn anew from the label model."
-)
+_CONSTRAINTS = "Constraints, which are public: computed columns, rows drawn again, repaired or replaced{relabelled}."
 
 
 def independent(contract: Contract) -> bool:
@@ -166,11 +163,12 @@ def post_processing(contract: Contract) -> list[str]:
         "Of the values of an open column whose noisy counts passed the threshold, those with the largest are its "
         "categories, as many as the contract allows; every other value is its level of the others."
     )
+    relabelled = ", labels of changed rows drawn anew from the label model" if contract.task.wanted else ""
     return [
         *([selection] if open_columns(contract.columns) else []),
         *(_independent_steps(contract, labels == "sampled") if independent(contract) else _mixture_steps(contract)),
         "Decoding of cells: uniform inside a cell, rounded to the declared decimals.",
-        *([_CONSTRAINTS] if contract.constraints else []),
+        *([_CONSTRAINTS.format(relabelled=relabelled)] if contract.constraints else []),
         "Verdicts on expectations; accuracies, errors, distances and intervals; the gate's decision; all charts.",
     ]
 

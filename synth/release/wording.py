@@ -111,8 +111,9 @@ def constraints(contract: Contract) -> str:
     return (
         "Every row keeps every constraint that the contract declares. What follows from other columns is computed, "
         f"rows that still break a constraint are drawn from the model again, up to {TRIES} times, and the few that "
-        "are left are repaired to the nearest allowed values, or replaced by other rows. Labels of changed rows are "
-        "drawn anew from the label model. All of it is post-processing. It moves shares away from what was measured: "
+        "are left are repaired to the nearest allowed values, or replaced by other rows. "
+        + ("Labels of changed rows are drawn anew from the label model. " if contract.task.wanted else "")
+        + "All of it is post-processing. It moves shares away from what was measured: "
         "the distances below are between the rows as the model drew them and as they are released."
     )
 
