@@ -26,7 +26,7 @@ from synth.methods.base import Synthesizer, synthesizer
 from synth.officer import RegisteredPolicy, policy_for
 from synth.plan import Pace, ReleasePlan, make_plan
 from synth.progress import Progress, silent
-from synth.quality import gate
+from synth.quality import gate, subgroups
 from synth.schema import Schema
 from synth.settings import Settings
 from synth.workspace import Occupant, Workspace, erase_private
@@ -40,7 +40,7 @@ def plan_release(
     train_units = contract.privacy.approximate_units * (1 - holdout_fraction)
     method = synthesizer(contract.method)
     demands = [validation.demand(contract), *method.demands(contract, schema, train_units)]
-    gate_demands = gate.demands(schema, contract.privacy.max_records)
+    gate_demands = [*gate.demands(schema, contract.privacy.max_records), *subgroups.demands(contract, schema)]
     return make_plan(contract, demands, gate_demands, holdout_fraction, pace=pace, window=window)
 
 

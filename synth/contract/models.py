@@ -184,6 +184,23 @@ class Quality(Frozen):
     min_accuracy_gradient_boosting: Annotated[float, Field(gt=0, le=1)] | None = None
     min_accuracy_logistic_regression: Annotated[float, Field(gt=0, le=1)] | None = None
     max_pair_distance: Annotated[float, Field(gt=0, le=1)] | None = None
+    subgroups: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (), description="Columns whose groups the release is tried on one by one; categorical, boolean, or few cells."
+    )
+    min_subgroup_accuracy: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="Of gradient boosting, in every group that has enough records to say."
+    )
+    max_subgroup_gap: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="Between the groups of one column that have enough records to say."
+    )
+
+    @model_validator(mode="after")
+    def _thresholds_of_something(self) -> Quality:
+        if not self.subgroups and (self.min_subgroup_accuracy is not None or self.max_subgroup_gap is not None):
+            raise ValueError("min_subgroup_accuracy and max_subgroup_gap need subgroups: [COLUMN, ...]")
+        if len(set(self.subgroups)) < len(self.subgroups):
+            raise ValueError("subgroups names a column more than once")
+        return self
 
 
 class Approval(Frozen):

@@ -20,6 +20,7 @@ from synth.contract.columns import LATER_COLUMN_TYPES
 from synth.contract.methods import MOST_CLASSES, IndependentOptions, MixtureOptions
 from synth.contract.models import AssetUpdate, Contract, Policy, UnitColumn
 from synth.contract.row_expectations import ROW_EXPECTATIONS
+from synth.contract.subgroups import subgroup_problems
 from synth.errors import ContractError, NotSupportedYet
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -35,7 +36,7 @@ _LATER: dict[str, tuple[str, ...]] = {
     "schema.*.type": LATER_COLUMN_TYPES,
 }
 _LATER_FIELDS = (
-    "task.targets", "quality.subgroups", "constraints", "compute.device",
+    "task.targets", "constraints", "compute.device",
     "publish.connection",
 )  # fmt: skip
 # What an unknown field is commonly meant to be.
@@ -324,6 +325,8 @@ def _between_sections(document: dict[str, Any], values: dict[str, Any]) -> Itera
             "task.target", repr(task.target),
             f"has {classes} categories; accepted with structure mixture: at most {MOST_CLASSES}",
         )  # fmt: skip
+    for given, problem in subgroup_problems(values.get("quality"), task, values.get("schema"), known):
+        yield Fault("quality.subgroups", given, problem)
     if approval is not None and approval.mode == "human" and approval.max_epsilon is not None:
         yield Fault("approval.max_epsilon", str(approval.max_epsilon), "applies to mode: automatic only")
     schedule, dataset = values.get("schedule"), values.get("dataset")

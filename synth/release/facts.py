@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from synth.contract import Contract
 from synth.plan import ReleasePlan
-from synth.quality.results import Judgement, Measurement, PairDistances
+from synth.quality.results import Judgement, Measurement, PairDistances, Subgroups
 from synth.schema import Schema
 
 
@@ -71,6 +71,7 @@ class ReleaseFacts:
     :ivar synthetic_counts: codes of the released rows counted, by column name.
     :ivar pair_counts: released noisy tables of pairs, if the method measures any.
     :ivar units_estimate: noisy count of units in the source, with its noise scale.
+    :ivar subgroups: accuracies by group of each column that the contract names for it.
     """
 
     contract: Contract
@@ -93,4 +94,5 @@ class ReleaseFacts:
     synthetic_counts: Mapping[str, npt.NDArray[np.int64]]
     method_facts: Mapping[str, Any]
     pair_counts: PairCounts | None = None
+    subgroups: tuple[Subgroups, ...] = ()
     unsafe_seed: int | None = None

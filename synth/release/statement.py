@@ -15,7 +15,7 @@ from synth.contract import Contract, UnitColumn
 from synth.events import DiscreteGaussian, PoissonGaussian, event_document
 from synth.plan import Mechanism
 from synth.records import HOLDOUT, TRAIN
-from synth.release import method_words, wording
+from synth.release import method_words, subgroup_words, wording
 from synth.release.claim import claim_problems, composed, epsilons
 from synth.release.data import column_document
 from synth.release.facts import ReleaseFacts
@@ -66,6 +66,7 @@ def statement(facts: ReleaseFacts) -> dict[str, Any]:
         "quality": {
             "text": wording.QUALITY,
             "measurements": [measurement.document() for measurement in facts.measurements],
+            "subgroups": subgroup_words.sentence(facts.subgroups),
         },
         "units_estimate": {
             "value": facts.units_estimate[0],
