@@ -58,9 +58,9 @@ bench-records: $(STAMP) ## the demo's panel with 1, 2, 3 and 5 records a person 
 bench-adult: $(STAMP) ## what a release of Adult teaches (needs SLUICE_DATA) -> build/bench/adult.json
 	$(BIN)/python -m tests.benchmarks.adult
 
-bench-tables: $(STAMP) ## ours and its peers on five public tables (needs SLUICE_DATA; narrowed by ONLY= EPS= SEEDS= PEERS= CAP=) -> build/bench/tables.json
+bench-tables: $(STAMP) ## ours and its peers on five public tables (needs SLUICE_DATA; narrowed by ONLY= EPS= SEEDS= PEERS= CAP=, gone on with by RESUME=1) -> build/bench/tables.json
 	@test -n "$(SLUICE_DATA)" || { echo 'bench-tables: give the folder that holds tabular/, as in make bench-tables SLUICE_DATA=/path/to/data' >&2; exit 2; }
-	@SLUICE_DATA='$(SLUICE_DATA)' ONLY='$(ONLY)' EPS='$(EPS)' SEEDS='$(SEEDS)' PEERS='$(PEERS)' CAP='$(CAP)' $(BIN)/python -m tests.benchmarks.tabular
+	@SLUICE_DATA='$(SLUICE_DATA)' ONLY='$(ONLY)' EPS='$(EPS)' SEEDS='$(SEEDS)' PEERS='$(PEERS)' CAP='$(CAP)' RESUME='$(RESUME)' $(BIN)/python -m tests.benchmarks.tabular
 
 bench-noise: $(STAMP) ## what secret noise costs, per draw and in a training step -> build/bench/noise.json
 	$(BIN)/python -m tests.benchmarks.noise

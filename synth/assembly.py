@@ -23,7 +23,7 @@ from synth.errors import TamperedArtifact
 from synth.events import Event, PoissonGaussian, event_from_document
 from synth.measurements import PAIRS
 from synth.methods.base import Model
-from synth.quality.results import Judgement, Measurement, PairDistances
+from synth.quality.results import Judgement, Measurement, PairDistances, Subgroups
 from synth.records import HOLDOUT, TRAIN
 from synth.release.facts import BudgetFacts, PairCounts, ReleaseFacts
 from synth.run import Run
@@ -75,7 +75,9 @@ def model_facts(run: Run) -> dict[str, Any]:
     }
 
 
-def release_facts(run: Run, measurements: tuple[Measurement, ...], pairs: PairDistances) -> ReleaseFacts:
+def release_facts(
+    run: Run, measurements: tuple[Measurement, ...], pairs: PairDistances, subgroups: tuple[Subgroups, ...] = ()
+) -> ReleaseFacts:
     """Everything that the release says about itself."""
     workspace, plan, schema = run.workspace, run.plan, run.schema
     if not workspace.exists("public/release.json"):
@@ -110,6 +112,7 @@ def release_facts(run: Run, measurements: tuple[Measurement, ...], pairs: PairDi
         judgements=judgements,
         measurements=measurements,
         pairs=pairs,
+        subgroups=subgroups,
         units_estimate=(int(noisy[0]), validation_event.sigma),
         marginals=dict(zip(schema.names, marginals, strict=True)),
         marginal_sigma=plan.counts("marginals").sigma,

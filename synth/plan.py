@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scipy.optimize import brentq
@@ -305,8 +305,9 @@ def _size_gate(
     shared = [m.event for m in mechanisms if HOLDOUT in m.branches]
     rho = nominal_rho(accounting.epsilon(train, 1e-6), 1e-6) * 2
     shares = sum(demand.share for demand in gate)
+    gate = [replace(demand, share=demand.share / shares) for demand in gate]
     while True:
-        sized = [_mechanism(demand, rho * demand.share / shares, rho) for demand in gate]
+        sized = [_mechanism(demand, rho * demand.share, rho) for demand in gate]
         holdout = shared + [m.event for m in sized]
         if accounting.dominated(holdout, train, 3 * upto) and (pace is None or pace.allows(holdout)):
             return sized

@@ -28,7 +28,7 @@ from synth.officer import RegisteredPolicy, policy_for
 from synth.partition_selection import CATEGORIES, resolved, with_selection
 from synth.plan import Pace, ReleasePlan, make_plan
 from synth.progress import Progress, silent
-from synth.quality import gate
+from synth.quality import gate, subgroups
 from synth.schema import Schema
 from synth.settings import Settings
 from synth.workspace import Occupant, Workspace, erase_private
@@ -43,7 +43,7 @@ def plan_release(
     method = synthesizer(contract.method)
     demands = [validation.demand(contract), *method.demands(contract, schema, train_units)]
     demands = with_selection(contract, demands, pace)
-    gate_demands = gate.demands(schema, contract.privacy.max_records)
+    gate_demands = [*gate.demands(schema, contract.privacy.max_records), *subgroups.demands(contract, schema)]
     return make_plan(contract, demands, gate_demands, holdout_fraction, pace=pace, window=window)
 
 

@@ -49,9 +49,9 @@ from synth.ledger import Charge
 from synth.officer import policy_for
 from synth.partition_selection import CATEGORIES, select
 from synth.plan import ReleasePlan
-from synth.quality import gate
+from synth.quality import gate, subgroups
 from synth.quality.learners import train_learners
-from synth.quality.results import Measurement, PairDistances
+from synth.quality.results import Measurement, PairDistances, Subgroups
 from synth.randomness import random_words
 from synth.records import HOLDOUT, TRAIN, Records
 from synth.release.bundle import build_bundle
@@ -354,19 +354,20 @@ def _refuse_settled(run: Run) -> None:
         raise ReservationReleased(f"run {run.name!r} was settled and its private rows are erased; start a new run")
 
 
-def _measure(run: Run) -> tuple[tuple[Measurement, ...], PairDistances]:
+def _measure(run: Run) -> tuple[tuple[Measurement, ...], PairDistances, tuple[Subgroups, ...]]:
     parsed, codes = parsed_and_codes(run, next(synthetic_frames(run)))
-    return gate.measure(
-        contract=run.contract,
-        schema=run.schema,
-        plan=run.plan,
-        once=run.once,
-        learners={target: train_learners(run.schema, parsed, codes, target) for target in run.schema.targets},
-        label_model=finished_model(run).predict,
-        holdout=_rows(run, HOLDOUT),
-        synthetic_codes=codes,
-        distributions=distributions(run),
-    )
+    tried: dict[str, Any] = {
+        "contract": run.contract,
+        "schema": run.schema,
+        "plan": run.plan,
+        "once": run.once,
+        "learners": {target: train_learners(run.schema, parsed, codes, target) for target in run.schema.targets},
+        "label_model": finished_model(run).predict,
+        "holdout": _rows(run, HOLDOUT),
+    }
+    measured, pairs = gate.measure(**tried, synthetic_codes=codes, distributions=distributions(run))
+    found = subgroups.measure(**tried)
+    return (*measured, *subgroups.measurements(found, run.contract.quality)), pairs, found
 
 
 def _bundle(run: Run, facts: ReleaseFacts) -> str:

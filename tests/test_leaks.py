@@ -19,7 +19,7 @@ from synth.errors import (
     ReservationReleased,
     TamperedArtifact,
 )
-from tests.conftest import Deployment, people, run_all, starts
+from tests.conftest import MIXTURE, Deployment, people, run_all, starts
 
 PLANTED = ("leopold.bloom@eccles.example", "PLANTED-CATEGORY", "77777.77", "424242424242")
 _INT8 = pa.dictionary(pa.int8(), pa.string())
@@ -59,9 +59,13 @@ def test_private_rows_are_gone_once_the_run_is_settled(deployment: Deployment) -
     assert list((run.workspace.root / "private").iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize(("kind", "method"), [("csv", {}), ("parquet", MIXTURE)], ids=["csv", "parquet and mixture"])
 def test_planted_values_are_never_seen_again(
-    deployment: Deployment, kind: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    deployment: Deployment,
+    kind: str,
+    method: dict[str, Any],
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """In the ledger, the release, what the steps return, what is printed or logged; the snapshot is erased."""
     caplog.set_level(logging.DEBUG)
@@ -74,7 +78,7 @@ def test_planted_values_are_never_seen_again(
         deployment.folder.joinpath("ledger.db").unlink()
         deployment.register(name="parquet_policy", sources=[str(deployment.folder / "people.parquet")])
         changes = {"source": {"uri": str(deployment.folder / "people.parquet")}}
-    run = deployment.run(**changes)
+    run = deployment.run(**method, **changes)
     facts = run_all(run)
     source = deployment.folder / f"people.{kind}"
     seen = [(path, content) for path, content in all_bytes(deployment.folder) if path != source]
@@ -88,7 +92,8 @@ def test_planted_values_are_never_seen_again(
     assert not released.astype(str).isin(PLANTED).any().any()
 
 
-def test_neighbouring_inputs_give_the_same_states(deployment: Deployment) -> None:
+@pytest.mark.parametrize("method", [{}, MIXTURE], ids=["independent", "mixture"])
+def test_neighbouring_inputs_give_the_same_states(deployment: Deployment, method: dict[str, Any]) -> None:
     """One person more, with the worst row imaginable, moves no step's outcome; nor does its time explode."""
     ordinary = people()
     worst = pd.DataFrame(
@@ -106,20 +111,21 @@ def test_neighbouring_inputs_give_the_same_states(deployment: Deployment) -> Non
     states = []
     for run_id, table in (("without", ordinary), ("with", pd.concat([ordinary.astype(object), worst]))):
         deployment.write(table)
-        facts = run_all(deployment.run(run_id))
+        facts = run_all(deployment.run(run_id, **method))
         states.append({name: sorted(values) for name, values in facts.items()})
     assert states[0] == states[1]
 
 
+@pytest.mark.parametrize("method", [{}, MIXTURE], ids=["independent", "mixture"])
 @pytest.mark.parametrize(("without", "extra"), [(0, 1), (1, 1)], ids=["nobody and somebody", "one and two"])
-def test_hardly_anybody_gives_the_same_states(tmp_path: Path, without: int, extra: int) -> None:
+def test_hardly_anybody_gives_the_same_states(tmp_path: Path, without: int, extra: int, method: dict[str, Any]) -> None:
     """Empty branches, too, are measured rather than betrayed by a failure."""
     deployment = Deployment(tmp_path)
     outcomes = []
     for rows in (without, without + extra):
         deployment.write(people(2000).iloc[:rows])
         deployment.register()
-        run = deployment.run(f"{rows}", expectations=[], quality={})
+        run = deployment.run(f"{rows}", expectations=[], quality={}, **method)
         outcomes.append(sorted(run_all(run)))
         assert starts(run) == {mechanism.name: 1 for mechanism in run.plan.mechanisms}
     assert outcomes[0] == outcomes[1]

@@ -26,13 +26,14 @@ from synth.release.publish import publish_bundle
 from synth.release.verify import verify_release
 from synth.run import Run, run_from_document
 from synth.unsafe import seed_of
-from tests.conftest import Deployment, people, run_all
+from tests.conftest import MIXTURE, Deployment, people, run_all
 
 ROOT = Path(__file__).resolve().parents[1]
 METHOD = {
     "name": "dpdsyn",
     "options": {"structure": "independent", "batch_size": 256, "steps": 6, "hidden_units": 4},
 }
+METHODS = {"independent": METHOD, "mixture": MIXTURE["method"]}
 Made = tuple[Run, dict[str, dict[str, Any]]]
 
 
@@ -43,16 +44,17 @@ def deployed(folder: Path) -> Deployment:
     return made
 
 
-def started(made: Deployment, run_id: str, seed: int | None) -> Run:
+def started(made: Deployment, run_id: str, seed: int | None, structure: str = "independent") -> Run:
     """A run whose contract names its places by their whole path, so that it outlives a test."""
     folder = made.folder
     source, bucket = {"uri": str(folder / "people.csv")}, {"uri": str(folder / "bucket")}
-    contract = made.contract(source=source, publish=bucket, method=METHOD, quality={}, approval={"mode": "human"})
+    method, approval = METHODS[structure], {"mode": "human"}
+    contract = made.contract(source=source, publish=bucket, method=method, quality={}, approval=approval)
     return Run(contract, run_id, made.settings, unsafe_seed=seed)
 
 
-def up_to_approval(made: Deployment, run_id: str, seed: int | None) -> Made:
-    run = started(made, run_id, seed)
+def up_to_approval(made: Deployment, run_id: str, seed: int | None, structure: str = "independent") -> Made:
+    run = started(made, run_id, seed, structure)
     return run, {step.__name__: step(run) for step in steps.BEFORE_APPROVAL}
 
 
@@ -67,6 +69,12 @@ def unsafe(place: Deployment) -> Made:
     return up_to_approval(place, "unsafe", 7)
 
 
+@pytest.fixture(scope="module")
+def seeded_runs(place: Deployment, unsafe: Made) -> dict[str, Run]:
+    """A run with the seed 7 of each structure."""
+    return {"independent": unsafe[0], "mixture": up_to_approval(place, "unsafe mixture", 7, "mixture")[0]}
+
+
 def outputs(run: Run) -> dict[str, bytes]:
     """What the run's mechanisms released and what was made of it, by file."""
     noisy = {path.name: path.read_bytes()[40:] for path in (run.workspace.root / "dp").glob("*")}  # after the MAC
@@ -74,20 +82,29 @@ def outputs(run: Run) -> dict[str, bytes]:
     return noisy | data
 
 
+@pytest.mark.parametrize(
+    ("structure", "mechanisms"),
+    [("independent", {"label_model.npz"}), ("mixture", {"pairs.npz", "label_correction.npz"})],
+)
 def test_the_same_seed_gives_the_same_outputs_also_where_policy_and_keys_are_others(
-    unsafe: Made, tmp_path: Path
+    seeded_runs: dict[str, Run], tmp_path: Path, structure: str, mechanisms: set[str]
 ) -> None:
-    again = outputs(up_to_approval(deployed(tmp_path), "again", 7)[0])
-    assert {"validation.npz", "marginals.npz", "label_model.npz", "gate_pairs.npz", "part-00000.parquet"} <= set(again)
-    assert again == outputs(unsafe[0])
+    again = outputs(up_to_approval(deployed(tmp_path), "again", 7, structure)[0])
+    assert {"validation.npz", "marginals.npz", "gate_pairs.npz", "part-00000.parquet"} | mechanisms <= set(again)
+    assert again == outputs(seeded_runs[structure])
 
 
-@pytest.mark.parametrize("seed", [8, None], ids=["another seed", "no seed"])
+@pytest.mark.parametrize(
+    ("structure", "seed"),
+    [("independent", 8), ("independent", None), ("mixture", 8)],
+    ids=["another seed", "no seed", "another seed, mixture"],
+)
 def test_without_that_seed_every_mechanism_gives_another_output(
-    unsafe: Made, place: Deployment, seed: int | None
+    seeded_runs: dict[str, Run], place: Deployment, structure: str, seed: int | None
 ) -> None:
     """Two runs without a seed differ as well, since each differs from this one by more than a rare chance."""
-    other, first = outputs(up_to_approval(place, f"other {seed}", seed)[0]), outputs(unsafe[0])
+    other = outputs(up_to_approval(place, f"other {structure} {seed}", seed, structure)[0])
+    first = outputs(seeded_runs[structure])
     same = {name for name in first if first[name] == other[name]}
     assert same <= {"model.json"}
 

@@ -23,6 +23,7 @@ from synth.contract.methods import IndependentOptions
 from synth.contract.models import AssetUpdate, Contract, Policy, UnitColumn
 from synth.contract.open_columns import selection_faults
 from synth.contract.row_expectations import ROW_EXPECTATIONS, column_problems
+from synth.contract.subgroups import subgroup_problems
 from synth.contract.task_faults import task_faults
 from synth.errors import ContractError, NotSupportedYet
 
@@ -38,7 +39,7 @@ _LATER: dict[str, tuple[str, ...]] = {
     "schema.*.type": LATER_COLUMN_TYPES,
 }
 _LATER_FIELDS = (
-    "quality.subgroups", "compute.device",
+    "compute.device",
     "publish.connection",
 )  # fmt: skip
 # What an unknown field is commonly meant to be.
@@ -337,6 +338,8 @@ def _between_sections(document: dict[str, Any], values: dict[str, Any]) -> Itera
     if privacy is not None and "schema" in values:
         for path, given, problem in selection_faults(values["schema"], privacy):
             yield Fault(path, given, problem)
+    for given, problem in subgroup_problems(values.get("quality"), task, values.get("schema"), known):
+        yield Fault("quality.subgroups", given, problem)
     if approval is not None and approval.mode == "human" and approval.max_epsilon is not None:
         yield Fault("approval.max_epsilon", str(approval.max_epsilon), "applies to mode: automatic only")
     schedule, dataset = values.get("schedule"), values.get("dataset")

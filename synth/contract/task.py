@@ -79,3 +79,20 @@ class Quality(Frozen):
     )
     max_error_linear_regression: _Bound = Field(None, description="The same, of ridge regression.")
     max_pair_distance: _Bound = None
+    subgroups: tuple[_Column, ...] = Field(
+        (), description="Columns whose groups the release is tried on one by one; categorical, boolean, or few cells."
+    )
+    min_subgroup_accuracy: _Bound = Field(
+        None, description="Of gradient boosting, in every group that has enough records to say."
+    )
+    max_subgroup_gap: _Bound = Field(
+        None, description="Between the groups of one column that have enough records to say."
+    )
+
+    @model_validator(mode="after")
+    def _thresholds_of_something(self) -> Self:
+        if not self.subgroups and (self.min_subgroup_accuracy is not None or self.max_subgroup_gap is not None):
+            raise ValueError("min_subgroup_accuracy and max_subgroup_gap need subgroups: [COLUMN, ...]")
+        if len(set(self.subgroups)) < len(self.subgroups):
+            raise ValueError("subgroups names a column more than once")
+        return self

@@ -82,6 +82,79 @@ class PairDistances:
         }
 
 
+WIDEST_JUDGED = 0.1  # half of a subgroup's 95 % interval beyond which its accuracy is not told
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How often one model is right in one group, with its 95 % interval: privacy noise and sampling together.
+
+    :ivar noise_scale: standard deviation that the privacy noise adds to ``value``, to first order.
+    """
+
+    value: float
+    noise_scale: float
+    low: float
+    high: float
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the interval is narrow enough to say anything."""
+        return (self.high - self.low) / 2 <= WIDEST_JUDGED
+
+    def document(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "enough_records": self.is_known}
+
+
+@dataclass(frozen=True)
+class Group:
+    """One group of a column: a value, or a cell of numbers.
+
+    :ivar records: noisy number of its holdout records; may be negative.
+    :ivar accuracies: by the name of the model.
+    """
+
+    label: str
+    records: int
+    accuracies: Mapping[str, Accuracy]
+
+
+@dataclass(frozen=True)
+class Subgroups:
+    """The groups of one declared column.
+
+    :ivar records_noise: standard deviation of the noise on each group's number of records.
+    :ivar everybody: accuracies over all groups, from the same counts.
+    """
+
+    column: str
+    records_noise: float
+    groups: tuple[Group, ...]
+    everybody: Mapping[str, Accuracy]
+
+    @property
+    def known(self) -> tuple[Group, ...]:
+        """Groups with enough records to say how often gradient boosting is right."""
+        return tuple(group for group in self.groups if group.accuracies["gradient_boosting"].is_known)
+
+    def document(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "column": self.column,
+            "records_noise_scale": self.records_noise,
+            "groups": [
+                {
+                    "label": group.label,
+                    "records": group.records,
+                    "accuracy": {name: accuracy.document() for name, accuracy in group.accuracies.items()},
+                }
+                for group in self.groups
+            ],
+            "everybody": {name: accuracy.document() for name, accuracy in self.everybody.items()},
+        }
+
+
 @dataclass(frozen=True)
 class Judgement:
     """How one declared expectation was judged; nothing else of its evaluation survives."""

@@ -22,6 +22,8 @@ from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 
+from synth.quality.results import Accuracy
+
 Shares = npt.NDArray[np.float64]
 
 _INK, _MUTED, _LINE = "#0a0b01", "#0a0b02", "#0a0b03"
@@ -99,6 +101,35 @@ def whisker(title: str, value: float, low: float, high: float, reference: float 
         return _svg(figure, title)
 
 
+def dots(title: str, accuracies: Sequence[Accuracy], threshold: float | None) -> str:
+    """Accuracies of several models in one group, one under the other, the first one's largest.
+
+    An interval that is too wide to say anything stands without its dot.
+    """
+    with rc_context({**_STYLE, "svg.hashsalt": title}):
+        figure, axes = _scale(height=0.45)
+        if threshold is not None:
+            axes.plot([threshold] * 2, [-0.95, 0.95], color=_WARM, linewidth=1.8)
+        for place, accuracy in enumerate(accuracies):
+            first = place == 0
+            height = 0.6 - 0.6 * place
+            known = accuracy.is_known
+            line, colour = (2.2, _ACCENT) if first and known else (1.2, _MUTED if known else _LINE)
+            axes.plot([accuracy.low, accuracy.high], [height] * 2, color=colour, linewidth=line)
+            if known:
+                face = colour if first else "none"
+                axes.plot(
+                    [accuracy.value],
+                    [height],
+                    marker="oDs"[place % 3],
+                    markersize=5.5 if first else 4,
+                    color=colour,
+                    markerfacecolor=face,
+                )
+        axes.set_axis_off()
+        return _svg(figure, title)
+
+
 def heat_map(columns: Sequence[str], values: Sequence[float]) -> str:
     """A distance for each pair of columns, stronger where it is larger; values in the order of ``combinations``."""
     size = len(columns)
@@ -152,8 +183,8 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _scale() -> tuple[Figure, Axes]:
-    figure, axes = _figure(3.6, 0.3)
+def _scale(height: float = 0.3) -> tuple[Figure, Axes]:
+    figure, axes = _figure(3.6, height)
     figure.subplots_adjust(left=0, right=1, top=1, bottom=0)
     axes.set_xlim(-0.04, 1.04)
     axes.set_ylim(-1, 1)

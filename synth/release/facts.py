@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from synth.contract import Contract
 from synth.plan import ReleasePlan
-from synth.quality.results import Judgement, Measurement, PairDistances
+from synth.quality.results import Judgement, Measurement, PairDistances, Subgroups
 from synth.schema import Schema
 
 
@@ -77,6 +77,7 @@ class ReleaseFacts:
     :ivar constraint_cost: what keeping the constraints did to the drawn rows, see
         :meth:`synth.constraints.keeping.Cost.document`; None without constraints.
     :ivar units_estimate: noisy count of units in the source, with its noise scale.
+    :ivar subgroups: accuracies by group of each column that the contract names for it.
     """
 
     contract: Contract
@@ -100,4 +101,5 @@ class ReleaseFacts:
     method_facts: Mapping[str, Any]
     pair_counts: PairCounts | None = None
     constraint_cost: Mapping[str, Any] | None = None
+    subgroups: tuple[Subgroups, ...] = ()
     unsafe_seed: int | None = None

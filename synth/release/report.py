@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from synth import accounting
 from synth.accounting import RenyiFilter
+from synth.quality.results import Subgroups
 from synth.records import HOLDOUT, TRAIN
-from synth.release import charts, method_words, wording
+from synth.release import charts, method_words, subgroup_words, wording
 from synth.release.claim import composed, filter_share
 from synth.release.facts import ReleaseFacts
 from synth.release.rendering import render
@@ -35,7 +36,7 @@ def report_document(facts: ReleaseFacts) -> dict[str, Any]:
     if facts.unsafe_seed is None:
         return document
     said = notice(facts.unsafe_seed)
-    for part in ("quality", "expectations", "budget", "marginals"):
+    for part in ("quality", "subgroups", "expectations", "budget", "marginals"):
         document[part]["text"] = said
     return {**stamp(facts.unsafe_seed), **document, "claim": {"not_private": True, "text": said}}
 
@@ -54,6 +55,7 @@ def _report(facts: ReleaseFacts) -> dict[str, Any]:
             "measurements": [m.document() for m in facts.measurements],
             "pair_distances": facts.pairs.document(),
         },
+        "subgroups": subgroup_words.document(facts.subgroups),
         "expectations": {"text": wording.VALIDATION, "verdicts": [j.document() for j in facts.judgements]},
         "constraints": {"text": wording.constraints(facts.contract), "cost": facts.constraint_cost},
         "budget": _branch_shares(facts),
@@ -72,6 +74,7 @@ def _report(facts: ReleaseFacts) -> dict[str, Any]:
 def report_html(facts: ReleaseFacts) -> str:
     """The report as one self-contained page."""
     document = report_document(facts)
+    threshold = facts.contract.quality.min_subgroup_accuracy
     return render(
         "report.html.jinja",
         r=document,
@@ -83,10 +86,26 @@ def report_html(facts: ReleaseFacts) -> str:
             charts.whisker(m.title, m.value, m.low, m.high, m.reference, m.threshold) for m in facts.measurements
         ],
         scale=charts.scale(),
+        threshold=threshold,
+        dots=[
+            [
+                charts.dots(f"{own.column}: {group.label}", [*group.accuracies.values()], threshold)
+                for group in own.groups
+            ]
+            for own in facts.subgroups
+        ],
         pairs_note=method_words.pairs_in_the_report(facts.contract),
         heat_map=charts.heat_map(facts.pairs.columns, facts.pairs.values),
         marginals=[_picture(column) for column in document["marginals"]["columns"]],
     )
+
+
+def _dots(subgroups: Subgroups, threshold: float | None) -> list[str]:
+    """A chart for each group of a column."""
+    return [
+        charts.dots(f"{subgroups.column}: {group.label}", [*group.accuracies.values()], threshold)
+        for group in subgroups.groups
+    ]
 
 
 def _branch_shares(facts: ReleaseFacts) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from synth.contract import Contract, UnitColumn
 from synth.events import DiscreteGaussian, PoissonGaussian, ThresholdedHistogram, event_document
 from synth.plan import Mechanism
 from synth.records import HOLDOUT, TRAIN
-from synth.release import method_words, wording
+from synth.release import method_words, subgroup_words, wording
 from synth.release.claim import claim_problems, composed, epsilons, selection_delta
 from synth.release.data import column_documents
 from synth.release.facts import ReleaseFacts
@@ -67,6 +67,7 @@ def statement(facts: ReleaseFacts) -> dict[str, Any]:
         "quality": {
             "text": wording.QUALITY,
             "measurements": [measurement.document() for measurement in facts.measurements],
+            "subgroups": subgroup_words.sentence(facts.subgroups),
         },
         "units_estimate": {
             "value": facts.units_estimate[0],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from tests.benchmarks import tabular
 from tests.benchmarks.peers.exchange import rho_for
 from tests.benchmarks.tables import methods
 from tests.benchmarks.tables.data import SECOND_TARGETS, BenchTable
-from tests.benchmarks.tables.rendering import markdown, plot
+from tests.benchmarks.tables.plots import against_distance, against_epsilon
+from tests.benchmarks.tables.rendering import markdown
 from tests.benchmarks.tables.scores import Fidelity, label_scores
 
 _PEER = """
@@ -84,9 +86,59 @@ def test_rows_of_all_kinds_are_measured_and_shown(
     assert rows["copy"]["tvd2_codes"] < 0.1
     assert rows["absent"]["hgb_auc"] is None
     assert rows["absent"]["status"].startswith("not installed: uv venv")
-    assert "some-package==1" in markdown([*rows.values()])
-    plot([*rows.values()], tmp_path / "tables.png")
-    assert (tmp_path / "tables.png").stat().st_size > 0
+    named = {"data", "method", "epsilon", "seed", "hgb_accuracy", "hgb_auc", "tvd2", "tvd3", "fit_s", "sample_s"}
+    assert {*named, "peak_mb", "date", "machine", "code"} <= rows["sluice"].keys()
+    text = markdown([*rows.values()])
+    for shown in ("some-package==1", "macro F1", "MLP balanced", "label model AUC", "third target AUC", "peak MB"):
+        assert shown in text
+    for shown in (rows["sluice"]["machine"], rows["sluice"]["code"], "scikit-learn", "| real rows |", "| majority |"):
+        assert shown in text
+    assert f"{rows['sluice']['mlp_balanced_accuracy']:.3f}" in text
+    again = [row | {"seed": 1, "hgb_auc": 0.5} for row in rows.values() if row["method"] == "sluice"]
+    for draw in (against_epsilon, against_distance):
+        draw([*rows.values(), *again], tmp_path / "picture.svg")
+        picture = (tmp_path / "picture.svg").read_text(encoding="utf-8")
+        for label in ("real rows", "independent columns", "copy", "made_up"):
+            assert f"<!-- {label} -->" in picture
+
+
+def row_of(method: str, seed: int | None, **changes: Any) -> dict[str, Any]:
+    epsilon = None if seed is None else 1.0
+    about = {"data": "made_up", "method": method, "epsilon": epsilon, "seed": seed, "status": "ok"}
+    return {**about, "code": tabular.code_version(), **changes}
+
+
+def test_a_resumed_grid_keeps_the_rows_of_the_same_code_and_runs_the_others(
+    table: BenchTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tabular, "RESULTS", tmp_path)
+    assert tabular.kept_rows(60) == []
+    done = [
+        *(row_of(name, None) for name in tabular.REFERENCES),
+        row_of("sluice", 0),
+        row_of("slow", 0, status="over the cap of 60 s"),
+        row_of("sluice", 0, data="another"),
+    ]
+    undone = [
+        row_of("sluice", 1, code="0123456789ab"),
+        row_of("absent", 0, status="not installed: uv venv"),
+        row_of("patient", 0, status="over the cap of 10 s"),
+        row_of("broken", 0, status="failed with exit status 1: x"),
+    ]
+    (tmp_path / "tables.json").write_text(json.dumps([*done, *undone]), encoding="utf-8")
+    kept = tabular.kept_rows(60)
+    assert kept == done
+    peers = tuple(methods.Peer(name, "no_such", "", ("some-package==1",), {}) for name in ("slow", "absent"))
+    selection = tabular.Selection(("made_up",), (1.0,), 2, peers, 60, resume=True)
+    monkeypatch.setattr(tabular, "ours", lambda *asked: methods.Released("not run"))
+    rows = tabular.rows_of(table, selection, {tabular.key_of(row) for row in kept})
+    assert [(row["method"], row["seed"]) for row in rows] == [("sluice", 1), ("absent", 0)]
+
+
+def test_without_a_word_nothing_is_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for given, resumed in (("", False), ("0", False), ("1", True)):
+        monkeypatch.setenv("RESUME", given)
+        assert tabular.Selection.from_environment().resume is resumed
 
 
 def test_a_peer_that_takes_too_long_or_fails_is_told_of(

@@ -61,11 +61,13 @@ def _trials(
     places: list[tuple[dict[str, Any], int]] = [({"backend": "sqlite"}, arguments.trials)]
     if port is not None:
         places.append(({"backend": "postgresql"}, arguments.trials))
-    places.append(({"backend": "sqlite", "bucket": bucket}, -(-arguments.trials // 10)))
+    a_tenth = -(-arguments.trials // 10)
+    places.append(({"backend": "sqlite", "structure": "mixture"}, a_tenth))
+    places.append(({"backend": "sqlite", "bucket": bucket}, a_tenth))
     for number, (where, wanted) in enumerate(places):
         draws = Draws(warm.one({"kind": "clean", **where}), where, arguments.seed + number)
-        # What is not published does not depend on where.
-        yield from draws.boundaries("publish" if "bucket" in where else None)
+        # What is not published does not depend on where; what is not trained does not depend on the structure.
+        yield from draws.boundaries("publish" if "bucket" in where else "train" if "structure" in where else None)
         yield from draws.of_each_kind(wanted)
 
 

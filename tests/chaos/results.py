@@ -23,7 +23,7 @@ def rows(reports: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     for report in reports:
         spec = report["spec"]
         kind = f"{spec['kind']} in {spec['step']}" if spec["kind"] == "random" else spec["kind"]
-        place = spec["backend"] + (", S3" if spec.get("bucket") else "")
+        place = ", ".join(filter(None, (spec["backend"], spec.get("structure"), "S3" if spec.get("bucket") else "")))
         groups.setdefault((place, kind), []).append(report)
     return [
         {

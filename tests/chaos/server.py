@@ -15,13 +15,14 @@ import signal
 import sys
 import tempfile
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from synth import steps
 from synth.plan import ReleasePlan
 from tests.chaos.trial import NAMES, WORK, run_trial
-from tests.chaos.world import Worlds
+from tests.chaos.world import STRUCTURES, Worlds
 
 TRIAL_TIMEOUT_S = 240
 
@@ -34,14 +35,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="sluice-chaos-") as folder:
         worlds = Worlds(Path(folder), arguments.postgresql)
         worlds.prepare()
-        plan = _warm(worlds)
+        plans = {structure: _warm(worlds, structure) for structure in STRUCTURES}
         gc.collect()
         gc.freeze()  # else a child's first collection would copy all of the parent's memory
         _say({"steps": NAMES})
         for line in sys.stdin:
             if not line.strip():
                 break
-            for report in _carry_out(json.loads(line), worlds, plan, arguments.jobs):
+            for report in _carry_out(json.loads(line), worlds, plans, arguments.jobs):
                 _say(report)
 
 
@@ -50,9 +51,9 @@ def _say(value: Any) -> None:
     sys.stdout.flush()
 
 
-def _warm(worlds: Worlds) -> ReleasePlan:
+def _warm(worlds: Worlds, structure: str) -> ReleasePlan:
     """Do everything once: what the children then find in memory they need not compute again."""
-    with worlds.world(0, "sqlite") as world:
+    with worlds.world(0, "sqlite", structure=structure) as world:
         world.enter()
         with world.run() as run:
             for step in (steps.preflight, *WORK):
@@ -63,13 +64,13 @@ def _warm(worlds: Worlds) -> ReleasePlan:
             return run.plan
 
 
-def _carry_out(trials: list[dict[str, Any]], worlds: Worlds, plan: ReleasePlan, jobs: int) -> Any:
+def _carry_out(trials: list[dict[str, Any]], worlds: Worlds, plans: Mapping[str, ReleasePlan], jobs: int) -> Any:
     running: dict[int, tuple[int, dict[str, Any]]] = {}
     waiting = iter(trials)
     while True:
         for spec in itertools.islice(waiting, jobs - len(running)):
             number = worlds.number()
-            running[_trial(number, spec, worlds, plan)] = number, spec
+            running[_trial(number, spec, worlds, plans)] = number, spec
         if not running:
             return
         pid, status = os.wait()
@@ -82,7 +83,7 @@ def _carry_out(trials: list[dict[str, Any]], worlds: Worlds, plan: ReleasePlan, 
         place.unlink(missing_ok=True)
 
 
-def _trial(number: int, spec: dict[str, Any], worlds: Worlds, plan: ReleasePlan) -> int:
+def _trial(number: int, spec: dict[str, Any], worlds: Worlds, plans: Mapping[str, ReleasePlan]) -> int:
     pid = os.fork()
     if pid:
         return pid
@@ -92,8 +93,9 @@ def _trial(number: int, spec: dict[str, Any], worlds: Worlds, plan: ReleasePlan)
     signal.alarm(TRIAL_TIMEOUT_S)
     status = 1
     try:
-        with worlds.world(number, spec["backend"], spec.get("bucket")) as world:
-            report = run_trial(world, plan, spec)
+        structure = spec.get("structure", "independent")
+        with worlds.world(number, spec["backend"], spec.get("bucket"), structure) as world:
+            report = run_trial(world, plans[structure], spec)
         _report(worlds, number).write_text(json.dumps(report), encoding="utf-8")
         status = 0
     except BaseException:

@@ -24,6 +24,7 @@ NOTHING_WRONG = {
     "private_left": 0,
 }
 SQLITE = {"backend": "sqlite"}
+MIXTURE = {**SQLITE, "structure": "mixture"}
 
 
 def carried_out(warm: Harness, trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -68,6 +69,19 @@ def test_planted_values_are_found_where_they_are(tmp_path: Any) -> None:
 def test_a_worker_killed_at_any_boundary_is_made_up_for_by_a_retry(warm: Harness, clean: dict[str, Any]) -> None:
     reports = carried_out(warm, Draws(clean, SQLITE).boundaries())
     assert all(report["killed"] == 1 and report["outcome"] == "finished" for report in reports)
+
+
+def test_killed_at_any_boundary_of_a_training_that_fits_a_mixture(warm: Harness) -> None:
+    """What else a run does is the same for both structures."""
+    undisturbed = warm.one({"kind": "clean", **MIXTURE})
+    assert undisturbed["outcome"] == "finished"
+    assert not any(undisturbed["problems"].values())
+    assert {"marginals", "pairs", "label_correction"} <= set(undisturbed["outputs"])
+    assert undisturbed["looks"] == len(undisturbed["outputs"])
+    draws = Draws(undisturbed, MIXTURE)
+    reports = carried_out(warm, draws.boundaries("train"))
+    assert all(report["killed"] == 1 and report["outcome"] == "finished" for report in reports)
+    carried_out(warm, [draws.random("train") for _ in range(3)])
 
 
 def test_killed_at_boundaries_on_postgresql(warm: Harness, clean: dict[str, Any], port: int) -> None:

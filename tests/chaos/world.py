@@ -21,7 +21,8 @@ import numpy as np
 import pandas as pd
 import psycopg
 
-from synth.contract import Contract, Policy, contract_from_document
+from synth.contract import Contract, Policy, UnitColumn, contract_from_document
+from synth.contract.models import PolicyApproval
 from synth.ledger import Ledger
 from synth.officer import register
 from synth.run import Run
@@ -58,31 +59,53 @@ _DOCUMENT: dict[str, Any] = {
         "buys": {"type": "categorical", "categories": ["no", "yes"]},
     },
     "task": {"target": "buys", "kind": "binary"},
-    "method": {
-        "name": "dpdsyn",
-        "options": {
-            "structure": "independent",
-            "labels": "argmax",
-            "batch_size": 64,
-            "steps": 6,
-            "checkpoint_every": 2,
-            "max_resumes": 3,
-        },
-    },
     "rows": 200,
     "approval": {"mode": "automatic"},
     "publish": {"uri": "${SLUICE_CHAOS_BUCKET}"},
 }
+
+STRUCTURES: dict[str, dict[str, Any]] = {
+    "independent": {
+        "structure": "independent",
+        "labels": "argmax",
+        "batch_size": 64,
+        "steps": 6,
+        "checkpoint_every": 2,
+        "max_resumes": 3,
+    },
+    "mixture": {"structure": "mixture", "components": 4},
+}
+
+
+def contract(structure: str) -> Contract:
+    """The contract of every trial of a structure."""
+    return contract_from_document({**_DOCUMENT, "method": {"options": STRUCTURES[structure]}})
+
+
+def policy(tables: Path) -> Policy:
+    """The policy of all trials."""
+    return Policy(
+        name=POLICY,
+        sources=(str(tables / "people.csv"),),
+        unit=UnitColumn(column="person"),
+        epsilon=50.0,
+        delta=1e-4,
+        max_release_epsilon=50.0,
+        holdout_fraction=0.2,
+        approval=PolicyApproval(mode="automatic"),
+    )
 
 
 @dataclass(frozen=True)
 class World:
     """One trial's deployment.
 
+    :ivar structure: of the contract's method.
     :ivar folder: what is durable here, but a ledger on PostgreSQL and a bucket on S3: workspaces, reports, bucket.
     :ivar notes: for the harness' own files.
     """
 
+    structure: str
     folder: Path
     notes: Path
     ledger_url: str
@@ -102,7 +125,7 @@ class World:
             keys=self.keys,
             reports=self.folder / "reports",
         )
-        return Run(contract(), RUN_ID, settings=settings)
+        return Run(contract(self.structure), RUN_ID, settings=settings)
 
     def entries(self) -> list[tuple[str, dict[str, Any]]]:
         """Kind and payload of the run's entries, past the library: straight from the database."""
@@ -115,11 +138,6 @@ class World:
             with psycopg.connect(self.ledger_url) as connection:
                 rows = connection.execute(statement.format("%s"), name).fetchall()
         return [(kind, json.loads(payload)) for kind, payload in rows]
-
-
-def contract() -> Contract:
-    """The contract of every trial."""
-    return contract_from_document(_DOCUMENT)
 
 
 class Elsewhere(postgres.Server):
@@ -161,7 +179,9 @@ class Worlds:
         return self._made
 
     @contextmanager
-    def world(self, number: int, backend: str, bucket: Mapping[str, str] | None = None) -> Iterator[World]:
+    def world(
+        self, number: int, backend: str, bucket: Mapping[str, str] | None = None, structure: str = "independent"
+    ) -> Iterator[World]:
         """A fresh world, gone at the end.
 
         :param backend: ``sqlite`` or ``postgresql``.
@@ -175,6 +195,7 @@ class Worlds:
         uri = f"s3://releases/{number}" if bucket else str(folder / "world" / "bucket")
         try:
             yield World(
+                structure=structure,
                 folder=folder / "world",
                 notes=folder,
                 ledger_url=database.worker if database else f"sqlite:///{folder / 'world' / 'ledger.db'}",
@@ -197,21 +218,9 @@ class Worlds:
         return LedgerDatabase.create(Elsewhere(self.postgresql), f"chaos_{number}", template="chaos")
 
     def _register(self, url: str) -> None:
-        policy = Policy.model_validate(
-            {
-                "name": POLICY,
-                "sources": [str(self.shared / "people.csv")],
-                "unit": {"column": "person"},
-                "epsilon": 50.0,
-                "delta": 1e-4,
-                "max_release_epsilon": 50.0,
-                "holdout_fraction": 0.2,
-                "approval": {"mode": "automatic"},
-            }
-        )
         settings = Settings(ledger_url=url, workspaces=self.folder, keys=self.shared / "keys")
         with Ledger.open(url) as ledger:
-            register(ledger, settings, policy, by="officer")
+            register(ledger, settings, policy(self.shared), by="officer")
 
 
 def table() -> pd.DataFrame:

@@ -128,6 +128,15 @@ def test_every_fault_is_in_one_report_with_its_path_what_was_given_and_what_is_a
         ({"method.options.shares": {"validation": 0.5}}, "method.options.shares", "add up to 1"),
         ({"approval.max_epsilon": 1, "approval.mode": "human"}, "approval.max_epsilon", "automatic only"),
         ({"source.uri": "clinic.txt"}, "source", "parquet | csv"),
+        ({"quality.subgroups": ["town"]}, "quality.subgroups", "not a column of the schema: age, income"),
+        ({"quality.subgroups": ["income"]}, "quality.subgroups", "declare bins for this column, at most 50"),
+        ({"quality.subgroups": ["city", "city"]}, "quality", "more than once"),
+        ({"quality.max_subgroup_gap": 0.1}, "quality", "need subgroups: [COLUMN, ...]"),
+        (
+            {"quality.subgroups": ["city"], "schema.city.categories": list(range(51))},
+            "quality.subgroups",
+            "51 categories; accepted: at most 50",
+        ),
         ({"rows": 0}, "rows", "greater than or equal to 1"),
         ({"version": 2}, "version", "1"),
         ({"method.options.learning": 1}, "method.options.learning", "unknown field"),
@@ -140,6 +149,18 @@ def test_a_fault_names_its_field_and_what_is_accepted(changes: dict[str, Any], p
     assert text.startswith("contract: 1 fault\n")
     assert f"  - {path}: " in text
     assert accepted in text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"quality.subgroups": ["city", "tier", "smoker", "ill"]},
+        {"quality.subgroups": ["age"], "schema.age.bins": 10},
+        {"quality.subgroups": ["age"], "schema.age.max": 49},
+    ],
+)
+def test_columns_of_few_groups_can_be_subgroups(changes: dict[str, Any]) -> None:
+    assert contract(changes).quality.subgroups == tuple(changes["quality.subgroups"])
 
 
 @pytest.mark.parametrize("answers", ["[yes, no]", "[ON, OFF]", "[SE, NO]"])
@@ -180,7 +201,6 @@ def test_options_that_could_look_beyond_the_row_are_refused(option: str) -> None
         {"privacy.neighbouring": "replace_one"},
         {"source.format": "json"},
         {"schema.age.type": "image", "schema.age.min": REMOVED, "schema.age.max": REMOVED},
-        {"quality.subgroups": ["city"]},
         {"compute.device": "cuda"},
         {"publish.connection": "aws"},
     ],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import run_all
+from tests.conftest import MIXTURE, run_all
 from tests.faults.conftest import OnPostgreSQL, on_postgresql, postgresql_server  # noqa: F401 - fixtures
 from tests.leaks.planted import contents, dumped, holding, plant
 
@@ -19,7 +19,7 @@ def test_nothing_that_was_planted_reaches_the_ledger_s_server(
     monkeypatch.setenv("SLUICE_TEST_FOLDER", str(tmp_path))
     plant(on_postgresql)
     on_postgresql.database.as_superuser("ALTER SYSTEM SET log_statement = 'all'", "SELECT pg_reload_conf()")
-    run = on_postgresql.run()
+    run = on_postgresql.run(**MIXTURE)
     run_all(run)
     with on_postgresql.database.server.psycopg(on_postgresql.database.name) as connection:
         rows = list(dumped(connection))

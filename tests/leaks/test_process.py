@@ -9,11 +9,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from synth import steps
-from tests.conftest import Deployment
+from tests.conftest import MIXTURE, Deployment
 from tests.leaks.conftest import Watch, Watched
 from tests.leaks.planted import CATEGORY, ID, NUMBER, PLANTED, contents, holding
 
@@ -21,9 +22,12 @@ NAMES = [step.__name__ for step in steps.STEPS]
 _OTHERS = ("/dev/null", "/dev/urandom", "/proc/", "/sys/")
 
 
-def test_a_whole_run_with_every_logger_speaking_shows_and_leaves_nothing(leaky: Deployment, watch: Watch) -> None:
+@pytest.mark.parametrize("method", [{}, MIXTURE], ids=["independent", "mixture"])
+def test_a_whole_run_with_every_logger_speaking_shows_and_leaves_nothing(
+    leaky: Deployment, watch: Watch, method: dict[str, Any]
+) -> None:
     """Both streams, log lines, warnings, progress, facts, arguments, environment, files, their names and cells."""
-    run = leaky.run()
+    run = leaky.run(**method)
     steps.preflight(run)
     steps.allocate(run)
     watched = watch(run, [*NAMES, "settle"])
@@ -61,18 +65,19 @@ def test_cells_of_a_snapshot_are_found_by_the_same_search(leaky: Deployment) -> 
 
 
 @pytest.mark.parametrize(
-    ("step", "moment"),
+    ("step", "moment", "method"),
     [
-        ("validate", "os:link"),
-        ("train", "progress"),
-        ("check", "synth.steps:build_bundle"),
-        ("publish", "os:rename"),
+        ("validate", "os:link", {}),
+        ("train", "progress", {}),
+        ("train", "progress", MIXTURE),
+        ("check", "synth.steps:build_bundle", {}),
+        ("publish", "os:rename", {}),
     ],
 )
 def test_a_killed_step_leaves_rows_in_the_workspace_alone_and_settling_erases_them(
-    leaky: Deployment, watch: Watch, step: str, moment: str
+    leaky: Deployment, watch: Watch, step: str, moment: str, method: dict[str, Any]
 ) -> None:
-    run = leaky.run()
+    run = leaky.run(**method)
     for name in NAMES[: NAMES.index(step)]:
         getattr(steps, name)(run)
     watched = watch(run, [step], moment=moment)
@@ -85,7 +90,7 @@ def test_a_killed_step_leaves_rows_in_the_workspace_alone_and_settling_erases_th
     assert bool(rows) == (step in ("validate", "train", "check"))
     outside = [*contents(watched.folder), *contents(leaky.folder, but=[leaky.folder / "people.csv", *rows])]
     assert holding(outside) == []
-    steps.settle(leaky.run())
+    steps.settle(leaky.run(**method))
     assert list(private.iterdir()) == []
     assert holding(contents(leaky.folder, but=[leaky.folder / "people.csv"])) == []
 

@@ -40,7 +40,7 @@ CONTRACT: dict[str, Any] = {
     },
     "expectations": [{"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "amount"}, "tolerance": 0.2}],
     "task": {"target": "member", "kind": "binary"},
-    "method": {"options": {"structure": "independent", "batch_size": 128, "steps": 20}},
+    "method": {"options": {"structure": "mixture", "components": 8}},
     "rows": 900,
     "approval": {"mode": "automatic"},
     "publish": {"uri": "bucket"},
@@ -58,6 +58,7 @@ POLICY: dict[str, Any] = {
     "max_release_epsilon": 10.0,
     "approval": {"mode": "automatic"},
 }
+INDEPENDENT = {"options": {"structure": "independent", "batch_size": 128, "steps": 20}}
 # Long enough in training to be killed there, and still a matter of seconds.
 SLOW = {"options": {"structure": "independent", "batch_size": 128, "steps": 4000}}
 
@@ -162,7 +163,7 @@ def make_world(home: Path) -> None:
         contract(home, "violated", "people.csv", expectations=[IMPOSSIBLE]),
         contract(home, "garbage", "garbage.parquet"),
         contract(home, "poor", "poor.csv", privacy={"epsilon": 1.0}),
-        contract(home, "asked", "human.csv", approval={"mode": "human"}),
+        contract(home, "asked", "human.csv", approval={"mode": "human"}, method=INDEPENDENT),
         contract(home, "broken", "people.csv", privacy={"delta": 0.5}),
     ):
         path = home / "contracts" / f"{document['dataset']['name']}.yaml"

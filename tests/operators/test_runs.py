@@ -162,13 +162,13 @@ def test_settle_gives_back_what_a_failed_run_never_started(world: World) -> None
     assert world.state("share_violated") == "failed"
     freed = world.xcoms("share_violated")["settle"]["never_started"]
     assert "validation" not in freed
-    assert {"marginals", "label_model"} <= set(freed)
+    assert {"marginals", "pairs"} <= set(freed)
 
 
 def test_settle_gives_back_what_was_reserved_before_allocate_failed(world: World) -> None:
     tasks = world.tasks("half_allocated")
     assert (tasks["preflight"], tasks["allocate"], tasks["settle"]) == ("success", "failed", "success")
-    assert {"validation", "marginals", "label_model"} <= set(world.xcoms("half_allocated")["settle"]["never_started"])
+    assert {"validation", "marginals", "pairs"} <= set(world.xcoms("half_allocated")["settle"]["never_started"])
     assert world.state("half_allocated") == "failed"
 
 
@@ -204,7 +204,7 @@ def test_a_cleared_task_returns_what_was_committed_and_starts_nothing(in_world: 
     before, released = entries("people_policy", f"people/{run_id}"), files(in_world.home / "bucket" / "people")
     started = [e.payload["mechanism"] for e in before if e.kind == "start"]
     mechanisms = in_world.xcoms("share_people")["train"]["mechanisms"]
-    assert set(started) > set(mechanisms) >= {"marginals", "label_model"}
+    assert set(started) > set(mechanisms) >= {"marginals", "pairs"}
     dag = build_dag(document(in_world, "people"))
     for task in STEPS:
         event = SimpleNamespace(extra=None)

@@ -17,18 +17,21 @@ from synth import accounting
 from synth.accounting import RenyiFilter
 from synth.contract import Contract, parse_contract
 from synth.events import DiscreteGaussian
-from synth.methods.base import Model, synthesizer
+from synth.guard import Sealed
+from synth.methods.base import Model, RunOnce, synthesizer
 from synth.plan import Demand, ReleasePlan, integer_queries, make_plan
 from synth.progress import silent
-from synth.quality.results import Judgement, Measurement, PairDistances
-from synth.records import HOLDOUT, TRAIN
+from synth.quality import subgroups
+from synth.quality.learners import Constant
+from synth.quality.results import Judgement, Measurement, PairDistances, Subgroups
+from synth.records import HOLDOUT, TRAIN, Records
 from synth.release.bundle import build_bundle
 from synth.release.claim import composed, filter_share
 from synth.release.facts import BudgetFacts, PairCounts, ReleaseFacts
 from synth.release.manifest import build_manifest, with_approval
 from synth.release.publish import publish_bundle
-from synth.schema import Schema
-from tests.sealed import sealed_codes, uncharged
+from synth.schema import Codes, Schema
+from tests.sealed import own_units, sealed_codes, uncharged
 
 ODD = "<b>odd|one</b> $x$"  # markup, a table's bar and mathematics in one category
 CONTRACT = f"""
@@ -57,7 +60,7 @@ expectations:
 task: {{target: ill, kind: binary}}
 method: {{options: {{structure: independent, batch_size: 256, steps: 40}}}}
 rows: 1500
-quality: {{min_accuracy_gradient_boosting: 0.5}}
+quality: {{min_accuracy_gradient_boosting: 0.5, subgroups: [site, smoker], min_subgroup_accuracy: 0.3}}
 approval: {{mode: automatic}}
 publish: {{uri: /nowhere/bucket}}
 """
@@ -111,6 +114,7 @@ def _made(contract: Contract, died: str) -> tuple[ReleaseFacts, tuple[pd.DataFra
     schema, method = Schema.from_contract(contract), synthesizer(contract.method)
     validation = Demand("validation", (TRAIN, HOLDOUT), 0.03, integer_queries(DiscreteGaussian(1.0, 1, 2)), "counts")
     gate = [Demand("gate_outcomes", (HOLDOUT,), 1.0, integer_queries(DiscreteGaussian(1.0)), "right or wrong")]
+    gate += subgroups.demands(contract, schema)
     plan = make_plan(contract, [validation, *method.demands(contract, schema, 1600)], gate, 0.2)
     generator = np.random.default_rng(0)
     sizes = [column.size if column.nullable else column.cells for column in schema.columns]
@@ -123,6 +127,7 @@ def _made(contract: Contract, died: str) -> tuple[ReleaseFacts, tuple[pd.DataFra
     model = method.fit(sealed_codes(codes), contract, schema, plan, once, silent)
     frames = tuple(model.frames(contract.rows, 7))
     released = np.concatenate([block for block, _ in model.codes(contract.rows, 7)])  # type: ignore[attr-defined]
+    found = _tried_on(codes, contract, schema, plan, once, model)
     names, columns = schema.names, schema.columns
     attempts = {mechanism.name: 1 for mechanism in plan.mechanisms} | {died: 2}
     ran = composed([{**m.document(), "attempts": attempts[m.name]} for m in plan.mechanisms], "attempts")
@@ -153,7 +158,9 @@ def _made(contract: Contract, died: str) -> tuple[ReleaseFacts, tuple[pd.DataFra
         pairs=PairDistances(schema.names, (0.1,) * math.comb(len(schema.names), 2), 0.01),
         measurements=(
             Measurement("accuracy", "Accuracy", 0.62, 0.01, 0.58, 0.66, 0.52, "commonest label", 0.5, "higher"),
+            *subgroups.measurements(found, contract.quality),
         ),
+        subgroups=found,
         units_estimate=(2011, 20.5),
         marginals=dict(zip(names, counts, strict=True)),
         marginal_sigma=plan.counts("marginals").sigma,
@@ -163,6 +170,25 @@ def _made(contract: Contract, died: str) -> tuple[ReleaseFacts, tuple[pd.DataFra
         pair_counts=_pair_counts(model, schema, outputs, plan),
     )
     return facts, frames
+
+
+def _tried_on(
+    codes: Codes, contract: Contract, schema: Schema, plan: ReleasePlan, once: RunOnce, model: Model
+) -> tuple[Subgroups, ...]:
+    """Subgroups of a holdout whose first site is nearly empty."""
+    holdout = codes[(codes[:, 0] > 0) | (np.arange(len(codes)) < 20)]
+    parsed = schema.decode(holdout, np.random.default_rng(0)).astype({"smoker": float, "ill": float})
+    parsed["site"] = parsed["site"].astype(object)
+    always = Constant(1)
+    return subgroups.measure(
+        contract=contract,
+        schema=schema,
+        plan=plan,
+        once=once,
+        learners=(always, always),
+        label_model=model.predict,
+        holdout=Sealed(Records(parsed, own_units(len(parsed))), (HOLDOUT,)),
+    )
 
 
 def _pair_counts(model: Model, schema: Schema, outputs: Mapping[str, Any], plan: ReleasePlan) -> PairCounts | None:

@@ -17,6 +17,7 @@ from synth.release.bundle import build_bundle
 from synth.release.card import card, front_matter
 from synth.release.manifest import list_files
 from synth.release.rendering import rounded_up
+from synth.release.report import report_html
 from tests.release.conftest import ODD, Release
 
 
@@ -174,11 +175,35 @@ def test_no_chart_has_a_colour_that_dark_mode_cannot_change(release: Release) ->
     page = (release.folder / "quality_report.html").read_text(encoding="utf-8")
     charts = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
     others = ("scale", "heat map")
-    assert len(charts) == len(release.facts.schema.columns) + len(release.facts.measurements) + len(others)
+    of_groups = sum(len(own.groups) + len(["scale"]) for own in release.facts.subgroups)
+    measured = len(release.facts.schema.columns) + len(release.facts.measurements)
+    assert len(charts) == measured + of_groups + len(others)
     for chart in charts:
         assert set(re.findall(r"(?:fill|stroke): ([^;\"]+)", chart)) <= {
             "none", *(f"var(--{name})" for name in ("ink", "muted", "line", "accent", "warm", "heat"))
         }  # fmt: skip
+
+
+def test_subgroups_are_told_one_by_one_and_those_that_are_too_small_by_name(release: Release) -> None:
+    document = json.loads((release.folder / "quality_report.json").read_text())["subgroups"]
+    site, smoker = document["columns"]
+    assert [group["label"] for group in site["groups"]] == ["north", "south", ODD]
+    assert [group["label"] for group in smoker["groups"]] == ["false", "true", "null"]
+    assert not site["groups"][0]["accuracy"]["gradient_boosting"]["enough_records"]
+    assert site["groups"][1]["accuracy"]["gradient_boosting"]["enough_records"]
+    page = (release.folder / "quality_report.html").read_text(encoding="utf-8")
+    (of_site,) = re.findall(r"<thead><tr><th>site</th>.*?</table>", page, flags=re.DOTALL)
+    assert of_site.count("not enough records") == 1
+    assert "&lt;b&gt;odd|one&lt;/b&gt;" in of_site
+    for name in ("README.md", "privacy_statement.md"):
+        (line,) = re.findall("Accuracy of gradient boosting by group: .*", (release.folder / name).read_text())
+        assert re.search(r"site 0\.\d\d \(.*\) to 0\.\d\d \(.*\), not enough records to say for north; smoker 0", line)
+
+
+def test_where_no_subgroups_are_declared_none_are_spoken_of(release: Release) -> None:
+    facts = replace(release.facts, subgroups=())
+    assert "ubgroup" not in card(facts)
+    assert "<h2>Subgroups" not in report_html(facts)
 
 
 def test_the_report_shows_released_shares_against_the_noisy_marginals(release: Release) -> None:

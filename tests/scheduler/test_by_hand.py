@@ -108,7 +108,7 @@ def test_check_marked_successful_is_no_passed_gate_and_publish_marked_successful
     assert "has not passed the quality gate" in run.log("approve")
     assert run.state() == "success"
     assert not {"gate", "decision", "publishing", "published"} & set(kinds(deployment.entries(run)))
-    assert {"marginals", "label_model"} <= set(deployment.starts(run))
+    assert {"marginals", "pairs"} <= set(deployment.starts(run))
     assert deployment.freed(run)
     assert not deployment.released(run)
     assert announced(run) == 0

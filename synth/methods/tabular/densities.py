@@ -32,7 +32,7 @@ def smooth_density(lower: Cells, upper: Cells, step: float, noisy: Cells, sigma:
     """Expected counts of cells in order, shape (cells,): never below zero, and not scaled to any total.
 
     :param lower: ends of the cells; a cell of one number has both alike.
-    :param step: between two values that the column can hold, so that a cell of one value has a width; 0 of real numbers.
+    :param step: between two values of the column, so that a cell of one value has a width; 0 of real numbers.
     :param noisy: counts with independent noise of standard deviation ``sigma``.
 
     Cost: some hundred least-squares problems of 34 unknowns, linear in the cells.

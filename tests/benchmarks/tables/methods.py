@@ -142,6 +142,11 @@ def peer(chosen: Peer, table: BenchTable, epsilon: float, seed: int, cap_s: floa
         return Released(status, frame, _facts(folder))
 
 
+def over_cap(cap_s: float) -> str:
+    """The status of a method that took too long."""
+    return f"over the cap of {cap_s:g} s"
+
+
 def _run(command: Sequence[str], cap_s: float, environment: Mapping[str, str]) -> str:
     """``ok``, or why not. What is over the cap is ended with all that it started."""
     process = subprocess.Popen(
@@ -158,7 +163,7 @@ def _run(command: Sequence[str], cap_s: float, environment: Mapping[str, str]) -
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        return f"over the cap of {cap_s:g} s"
+        return over_cap(cap_s)
     if process.returncode:
         last = next((line for line in reversed(errors.splitlines()) if line.strip()), "no message")
         return f"failed with exit status {process.returncode}: {last.strip()}"
