@@ -277,7 +277,9 @@ def test_dates_keep_declared_rules_and_further_rows_of_a_day_have_identifiers_to
     released = pd.read_parquet(folder / "data")
     assert (released["joined"] >= "2020-02-01").all()
     out = tmp_path / "sample.parquet"
-    write_further_rows(run, out, 50, where=["joined between 2021-03-01 and 2021-03-02", "seen > 2024-01-20"], seed=1)
+    write_further_rows(
+        run, out, rows=50, where=["joined between 2021-03-01 and 2021-03-02", "seen > 2024-01-20"], seed=1
+    )
     sample = pd.read_parquet(out)
     assert set(sample["joined"]) == {pd.Timestamp("2021-03-01"), pd.Timestamp("2021-03-02")}
     assert (sample["seen"] > "2024-01-20").all()
