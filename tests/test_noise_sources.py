@@ -72,11 +72,19 @@ ALLOWED = {
     ("synth/methods/tabular/marginals.py", "numpy.random.Generator"): "a type, the same generator",
     ("synth/methods/tabular/drawing.py", "numpy.random.default_rng"): "drawing from a finished model",
     ("synth/methods/tabular/drawing.py", "numpy.random.Generator"): "a type, the same generator",
-    ("synth/methods/tabular/dpdsyn_mixture.py", "numpy.random.Generator"): "a type, the same generator",
+    ("synth/methods/tabular/mixture_model.py", "numpy.random.Generator"): "a type, the same generator",
     ("synth/methods/tabular/groups.py", "numpy.random.Generator"): "a type, the same generator",
     ("synth/methods/tabular/mixture.py", "numpy.random.Generator"): "a type, the same generator",
     ("synth/methods/tabular/mixture.py", "numpy.random.default_rng"): "where a fit to released tables starts",
     ("synth/methods/tabular/label_regression.py", "numpy.random.default_rng"): "rows drawn from a fitted mixture",
+    **{
+        (f"synth/constraints/{name}.py", "numpy.random.Generator"): "a type: the generator that draws released rows"
+        for name in ("conditions", "keeping", "repair", "sampling")
+    },
+    ("synth/constraints/witness.py", "numpy.random.default_rng"): "rows of the public domain that satisfy all rules",
+    ("synth/further_rows.py", "numpy.random.default_rng"): "drawing from a finished model",
+    ("synth/further_rows.py", "secrets.randbits"): "the published seed of further rows",
+    ("synth/further_rows.py", "secrets.token_hex"): "a temporary file's name",
 }
 
 

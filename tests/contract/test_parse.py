@@ -103,7 +103,7 @@ def test_every_fault_is_in_one_report_with_its_path_what_was_given_and_what_is_a
         (
             {"task": {"target": "ill", "kind": "regression"}, "method.options": {}},
             "task.kind",
-            "has classes; use binary or multiclass",
+            "use binary or multiclass",
         ),
         ({"task": {"target": "age", "kind": "regression"}}, "task.kind", "with structure: mixture"),
         ({"task": {"targets": [ILL, {"target": "smoker", "kind": "binary"}]}}, "task.targets", "structure: mixture"),

@@ -185,7 +185,7 @@ def _tried_on(
         schema=schema,
         plan=plan,
         once=once,
-        learners=(always, always),
+        learners={schema.target: (always, always)},
         label_model=model.predict,
         holdout=Sealed(Records(parsed, own_units(len(parsed))), (HOLDOUT,)),
     )
