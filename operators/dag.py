@@ -133,7 +133,7 @@ def _empty_dag(contract: Contract, dag_id: str) -> DAG:
             catchup=False,
             max_active_runs=1,
             allowed_run_types=run_types,
-            tags={"sluice", contract.method.name, f"approval: {contract.approval.mode}"},
+            tags={"sluice", contract.method.runs, f"approval: {contract.approval.mode}"},
             default_args={"owner": dataset.owner, "retries": 2, "retry_delay": timedelta(seconds=30)},
             params=form(contract),
             auto_register=False,
@@ -213,5 +213,5 @@ def _doc(contract: Contract) -> str:
         max_attempts=privacy.max_attempts,
         approval=how,
         starts=_starts(contract),
-        method=contract.method.name,
+        method=contract.method.runs,
     )

@@ -31,6 +31,10 @@ class NotSupportedYet(ContractError):
     """A field is understood but belongs to work that this version does not do."""
 
 
+class MissingExtra(SluiceError):
+    """An optional package that the contract's method needs is not installed here."""
+
+
 class PolicyError(SluiceError):
     """The officer's policy does not allow this, or no policy covers the source."""
 

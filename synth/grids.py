@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from synth.calendar_grids import MOST_CELLS, calendar_cells
-from synth.contract import Contract, DateColumn, DatetimeColumn, IntegerColumn, MixtureOptions, NumberColumn
+from synth.contract import Contract, DateColumn, DatetimeColumn, IndependentOptions, IntegerColumn, NumberColumn
 from synth.contract.columns import RESOLUTIONS
 from synth.contract.instants import DAY, seconds_of
 
@@ -47,7 +47,7 @@ class Grid:
     def for_contract(cls, contract: Contract) -> Grid:
         """Few even cells where each is measured by itself in its pairs, the decimal grid where groups are."""
         bins = int(np.clip(contract.privacy.approximate_units // 150, 8, 64))
-        return cls(bins, isinstance(contract.method.options, MixtureOptions))
+        return cls(bins, not isinstance(contract.method.options, IndependentOptions))
 
     def cells(self, column: IntegerColumn | NumberColumn | DateColumn | DatetimeColumn) -> Cells:
         """Lower and upper ends of a column's cells, in order. One cell where the column is a constant."""

@@ -1,4 +1,4 @@
-"""Mechanisms on integer data: histograms and counts with discrete Gaussian noise from OpenDP.
+"""Mechanisms on integer data: histograms and counts with discrete Gaussian noise, and choices by score, from OpenDP.
 
 OpenDP samples the discrete Gaussian exactly, in integer arithmetic, so there is no floating-point channel here. Its
 bits come from OpenSSL's cryptographic generator, which the operating system's seeds in each process, a fork's anew.
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import opendp.prelude as dp
 
-from synth.events import DiscreteGaussian
+from synth.events import DiscreteGaussian, ExponentialSelection
 from synth.randomness import seeded_generator
 from synth.records import Owners
 
@@ -102,16 +102,56 @@ def noisy_pairs(
     sensitivity k as there are pairs. Cost: one pass over the rows for each pair, and a draw for each cell.
     """
     pairs = list(combinations(range(len(sizes)), 2)) if pairs is None else pairs
-    _require(event, compositions=len(pairs))
+    return noisy_tables(codes, sizes, pairs, event, owners)
+
+
+def noisy_tables(
+    codes: npt.NDArray[np.integer],
+    sizes: Sequence[int],
+    columns: Sequence[tuple[int, ...]],
+    event: DiscreteGaussian,
+    owners: Owners | None = None,
+) -> list[Counts]:
+    """A noisy table of the codes of each of some sets of columns, shape (size of the first, ...).
+
+    A row counts in the tables of those columns in which it has no code below 0. Sensitivity as in
+    :func:`noisy_pairs`, of as many queries as tables.
+    """
+    _require(event, compositions=len(columns))
     require_bounded(len(codes), owners, event.sensitivity)
-    exact = []
-    for i, j in pairs:
-        known = (codes[:, i] >= 0) & (codes[:, j] >= 0)
-        cells = codes[known, i].astype(np.int64) * sizes[j] + codes[known, j]
-        exact.append(np.bincount(cells, minlength=sizes[i] * sizes[j]))
+    exact = [exact_table(codes, sizes, chosen).ravel() for chosen in columns]
     noisy = noisy_integers(np.concatenate(exact), event.sigma)
     parts = np.split(noisy, np.cumsum([len(part) for part in exact])[:-1])
-    return [part.reshape(sizes[i], sizes[j]) for (i, j), part in zip(pairs, parts, strict=True)]
+    return [part.reshape([sizes[i] for i in chosen]) for chosen, part in zip(columns, parts, strict=True)]
+
+
+def exact_table(codes: npt.NDArray[np.integer], sizes: Sequence[int], columns: tuple[int, ...]) -> Counts:
+    """How many rows hold each combination of codes. Private: for inside a mechanism, which adds noise or scores it."""
+    shape = [sizes[i] for i in columns]
+    known = np.logical_and.reduce([codes[:, i] >= 0 for i in columns])
+    cells = np.zeros(int(known.sum()), np.int64)
+    for i in columns:
+        cells *= sizes[i]
+        cells += codes[known, i]
+    return np.bincount(cells, minlength=math.prod(shape)).reshape(shape)
+
+
+def selected(scores: npt.ArrayLike, event: ExponentialSelection) -> int:
+    """The place of one of some integer scores, a high one most likely: the exponential mechanism.
+
+    OpenDP samples it exactly, in integer arithmetic. That a unit moves each score by at most the event's sensitivity
+    is the caller's argument.
+    """
+    if event.compositions != 1:
+        raise ValueError(f"Expected an event of one choice, given {event.compositions}.")
+    exact = np.asarray(scores, dtype=np.int64)
+    generator = seeded_generator()
+    if generator is not None:  # NOT PRIVATE: OpenDP takes no seed
+        return int(np.argmax(exact + generator.gumbel(0.0, event.scale, exact.shape)))
+    space = dp.vector_domain(dp.atom_domain(T="i64")), dp.linf_distance(T="i64")
+    # The exponential mechanism is what OpenDP has for noisy max under zero-concentrated DP.
+    choose = dp.m.make_noisy_max(*space, dp.zero_concentrated_divergence(), scale=event.scale)
+    return int(choose(exact.tolist()))
 
 
 def noisy_weighted_histograms(

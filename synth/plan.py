@@ -26,13 +26,16 @@ from synth.canonical import canonical_json
 from synth.contract import Contract
 from synth.errors import ContractError
 from synth.events import (
+    Composed,
     DiscreteGaussian,
     Event,
+    ExponentialSelection,
     PoissonGaussian,
     ThresholdedHistogram,
     additive_delta,
     event_document,
     event_from_document,
+    parts_of,
 )
 from synth.records import HOLDOUT, TRAIN
 from synth.schema import Schema
@@ -57,9 +60,16 @@ class Demand:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
-def integer_queries(template: DiscreteGaussian) -> Callable[[float, float], Event]:
-    """Sizes discrete Gaussian queries."""
+def integer_queries(template: DiscreteGaussian | ExponentialSelection) -> Callable[[float, float], Event]:
+    """Sizes discrete Gaussian queries, or choices by score."""
     return lambda rho, total: template.scaled_to(rho)
+
+
+def choose_and_count(
+    choices: ExponentialSelection, counts: DiscreteGaussian, choosing: float
+) -> Callable[[float, float], Event]:
+    """Sizes rounds that each choose what they count; ``choosing`` is the choices' part."""
+    return lambda rho, total: Composed((choices.scaled_to(choosing * rho), counts.scaled_to((1 - choosing) * rho)))
 
 
 def sampled_gaussian(sampling_rate: float, steps: int, delta: float) -> Callable[[float, float], Event]:
@@ -320,11 +330,12 @@ def _noise(event: Event) -> Event:
 
 def cells(mechanism: Mechanism) -> int:
     """How many integers a mechanism adds discrete noise to; none, if its noise is not discrete. A public number."""
-    noise = _noise(mechanism.event)
-    if not isinstance(noise, DiscreteGaussian):
+    noises = [_noise(part) for part in parts_of(mechanism.event)]
+    queries = sum(noise.compositions for noise in noises if isinstance(noise, DiscreteGaussian))
+    if not queries:
         return 0
     declared = (mechanism.parameters.get(name, 0) for name in ("cells", "columns", "pairs", "counts"))
-    return max(noise.compositions, *declared)
+    return max(queries, *declared)
 
 
 def _refuse_costly_draw(contract: Contract, mechanisms: Sequence[Mechanism]) -> None:

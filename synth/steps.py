@@ -46,6 +46,7 @@ from synth.errors import (
 from synth.guard import Sealed, Spend
 from synth.housekeeping import end_run
 from synth.ledger import Charge
+from synth.methods.base import require_packages
 from synth.officer import policy_for
 from synth.partition_selection import CATEGORIES, select
 from synth.plan import ReleasePlan
@@ -73,6 +74,7 @@ def preflight(run: Run) -> Facts:
     """Check contract, policy, source columns and expectations; reads no row and spends nothing."""
     registered = run.registered
     registered.split_key(run.settings.keys)
+    require_packages(run.contract)
     check_columns(run.contract)
     validation.check_expectations(run.contract, run.schema)
     require_witness(run.contract, run.schema)
@@ -161,7 +163,7 @@ def train(run: Run) -> Facts:
         run.workspace.write_json("dp/model.json", model_facts(run))
         run.workspace.write_tensors("dp/model.safetensors", model.arrays())
     return {
-        "method": run.contract.method.name,
+        "method": run.contract.method.runs,
         "mechanisms": [m.name for m in run.plan.mechanisms if m.branches == (TRAIN,)],
     }
 

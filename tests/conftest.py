@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +117,12 @@ def policy_document(folder: Path, **changes: Any) -> dict[str, Any]:
 
 
 MIXTURE: dict[str, Any] = {"method": {"name": "dpdsyn", "options": {"structure": "mixture", "components": 20}}}
+INDEPENDENT_COLUMNS: dict[str, Any] = {"method": {"name": "independent"}, "quality": {}}
+MST: dict[str, Any] = {"method": {"name": "mst"}}
+AIM: dict[str, Any] = {"method": {"name": "aim", "options": {"rounds": 4}}}
+needs_mbi = pytest.mark.skipif(
+    find_spec("mbi") is None, reason="MST and AIM are not tested: pip install 'sluice-dp[private-pgm]'"
+)
 
 
 class Deployment:

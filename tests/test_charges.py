@@ -20,12 +20,31 @@ from synth.errors import (
     TamperedArtifact,
 )
 from synth.release.verify import verify_release
-from tests.conftest import MIXTURE, Deployment, after_validation, people, run_all, starts, train_that_dies
+from tests.conftest import (
+    AIM,
+    MIXTURE,
+    MST,
+    Deployment,
+    after_validation,
+    needs_mbi,
+    people,
+    run_all,
+    starts,
+    train_that_dies,
+)
 
 
 @pytest.mark.parametrize(
     ("changes", "mechanism"),
-    [({}, "label_model"), (MIXTURE, "marginals"), (MIXTURE, "pairs"), (MIXTURE, "label_correction")],
+    [
+        ({}, "label_model"),
+        (MIXTURE, "marginals"),
+        (MIXTURE, "pairs"),
+        (MIXTURE, "label_correction"),
+        pytest.param(MST, "tree", marks=needs_mbi),
+        pytest.param(MST, "tables", marks=needs_mbi),
+        pytest.param(AIM, "aim", marks=needs_mbi),
+    ],
 )
 def test_an_attempt_that_died_stays_spent_and_the_retry_is_charged_again(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], mechanism: str

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from dp_accounting.pld import privacy_loss_distribution
 
 from synth import accounting
-from synth.events import DiscreteGaussian
+from synth.events import (
+    Composed,
+    DiscreteGaussian,
+    Event,
+    ExponentialSelection,
+    event_document,
+    event_from_document,
+)
 
 Pmf = npt.NDArray[np.float64]
 
@@ -145,3 +154,63 @@ def test_more_records_at_the_same_cost_take_that_much_more_noise(records: int) -
     assert accounting.epsilon([event], 1e-6) == pytest.approx(
         accounting.epsilon([DiscreteGaussian(1.0, 1, 7).scaled_to(0.1)], 1e-6), rel=0.02
     )
+
+
+@pytest.mark.parametrize("epsilon", [0.01, 0.3, 1.0, 4.0])
+def test_a_choices_curve_is_the_worst_of_all_pairs_whose_factors_are_within_its_range(epsilon: float) -> None:
+    """By trying every place of the range; no other two distributions with such factors do worse than two points."""
+    losses = np.linspace(-1.2 * epsilon, 1.2 * epsilon, 49)
+    places = np.linspace(0, epsilon, 4001)[:, None]
+    high = (np.exp(-places) - np.exp(-epsilon)) / -np.expm1(-epsilon)  # chance of the high factor on the other table
+    apart = [np.maximum(np.exp(at) - np.exp(losses), 0) for at in (places, places - epsilon)]
+    worst = (high * apart[0] + (1 - high) * apart[1]).max(axis=0)
+    assert ExponentialSelection(epsilon).delta(losses) == pytest.approx(worst, abs=1e-6)
+
+
+@pytest.mark.parametrize("epsilon", [0.05, 0.7, 3.0])
+def test_no_two_neighbours_scores_pass_a_choices_curve(epsilon: float) -> None:
+    """Exact chances of random scores that differ by the sensitivity, in both directions."""
+    generator = np.random.default_rng(3)
+    event = ExponentialSelection(epsilon, 2)
+    losses = np.linspace(-epsilon, epsilon, 21)
+    for _ in range(300):
+        scores = generator.integers(-20, 20, generator.integers(2, 7))
+        moved = scores + generator.integers(-2, 3, len(scores))
+        chances = [np.exp(s / event.scale - (s / event.scale).max()) for s in (scores, moved)]
+        p, q = (chance / chance.sum() for chance in chances)
+        curve = np.maximum(p[:, None] - np.exp(losses) * q[:, None], 0).sum(axis=0)
+        assert (curve <= event.delta(losses) + 1e-12).all()
+
+
+def test_scores_that_move_by_more_than_the_sensitivity_pass_the_curve() -> None:
+    event = ExponentialSelection(1.0, 1)
+    p = np.exp(np.array([2.0, -2.0]) / event.scale)
+    p /= p.sum()
+    assert abs(p[0] - p[1]) > float(event.delta(np.array([0.0]))[0])
+
+
+def test_choices_cost_less_than_randomised_response_and_no_less_than_their_range() -> None:
+    events: list[Event] = [ExponentialSelection(0.05, 1, 40)]
+    found = accounting.epsilon(events, 1e-6)
+    pure = ExponentialSelection(0.05).pld(1e-4)  # of one choice, to compare: two points at both ends of pure DP
+    response = privacy_loss_distribution.from_randomized_response(
+        2 / (1 + math.exp(0.05)), 2, value_discretization_interval=1e-4
+    ).self_compose(40)
+    assert found < 0.7 * response.get_epsilon_for_delta(1e-6)
+    assert accounting.epsilon([DiscreteGaussian(1.0).scaled_to(events[0].rho / 2)], 1e-6) < found  # type: ignore[union-attr]
+    assert pure.get_delta_for_epsilon(0.0) == pytest.approx(math.tanh(0.05 / 4), rel=1e-6)
+
+
+def test_a_composed_event_costs_what_its_parts_do_and_survives_being_written_down() -> None:
+    parts = (ExponentialSelection(0.1, 2, 7), DiscreteGaussian(30.0, 1, 7))
+    whole = Composed(parts)
+    assert accounting.epsilon([whole], 1e-6) == pytest.approx(accounting.epsilon(list(parts), 1e-6))
+    assert accounting.renyi(whole, 20) == pytest.approx(sum(accounting.renyi(part, 20) for part in parts))
+    document = json.loads(json.dumps(event_document(whole)))
+    assert event_from_document(document) == whole
+    assert event_document(event_from_document(document)) == document
+
+
+def test_each_of_several_choices_is_handed_out_once() -> None:
+    assert list(ExponentialSelection(0.1, 2, 3).singles()) == [ExponentialSelection(0.1, 2)] * 3
+    assert list(DiscreteGaussian(5.0, 2, 3).singles()) == [DiscreteGaussian(5.0, 2)] * 3

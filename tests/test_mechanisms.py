@@ -12,9 +12,10 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from synth import mechanisms
-from synth.events import DiscreteGaussian
+from synth.events import DiscreteGaussian, ExponentialSelection
 from synth.mechanisms import (
     noisy_counts,
     noisy_histogram,
@@ -22,7 +23,9 @@ from synth.mechanisms import (
     noisy_marginals,
     noisy_pairs,
     noisy_statistics,
+    noisy_tables,
     noisy_weighted_histograms,
+    selected,
 )
 from tests.chance import ALPHA, discrete_gaussian_pmf, histogram_p
 
@@ -325,3 +328,36 @@ def test_each_release_adds_exactly_its_events_noise(release: str) -> None:
     assert histogram_p(sample, discrete_gaussian_pmf(sigma)) >= ALPHA
     assert histogram_p(sample, discrete_gaussian_pmf(sigma / 2)) < ALPHA
     assert histogram_p(sample, discrete_gaussian_pmf(sigma * 1.2)) < ALPHA
+
+
+def chosen_often(scores: list[int], event: ExponentialSelection) -> float:
+    """P-value that choices have the exponential mechanism's chances at a sensitivity of 2 and an ε of 1."""
+    counts = np.bincount([selected(scores, event) for _ in range(6000)], minlength=len(scores))
+    chances = np.exp(np.array(scores) / 4)
+    return float(stats.chisquare(counts, 6000 * chances / chances.sum()).pvalue)
+
+
+@pytest.mark.statistical
+def test_a_choice_has_the_chances_that_its_event_charges_for() -> None:
+    """Fails once in a million runs; a choice twice as sharp is caught."""
+    assert chosen_often([0, 5, 9, -3], ExponentialSelection(1.0, 2)) >= ALPHA
+    assert chosen_often([0, 5, 9, -3], ExponentialSelection(2.0, 2)) < ALPHA
+
+
+def test_one_event_makes_one_choice() -> None:
+    with pytest.raises(ValueError, match="one choice"):
+        selected([1, 2], ExponentialSelection(1.0, 1, 2))
+
+
+def test_tables_of_chosen_columns_are_those_of_the_rows_that_have_declared_values_in_them() -> None:
+    codes = np.array([[0, 1, 2], [0, 1, -1], [1, 0, 2]], np.int32)
+    event = DiscreteGaussian(1e-3, 1, 2)
+    pair, triple = noisy_tables(codes, [2, 2, 3], [(1, 0), (0, 1, 2)], event)
+    assert pair.tolist() == [[0, 1], [2, 0]]
+    assert triple.shape == (2, 2, 3)
+    assert (triple.sum(), triple[0, 1, 2], triple[1, 0, 2]) == (2, 1, 1)
+
+
+def test_one_table_more_than_the_event_counts_is_refused() -> None:
+    with pytest.raises(ValueError, match="plan does not describe"):
+        noisy_tables(np.zeros((3, 2), np.int32), [2, 2], [(0,), (1,)], DiscreteGaussian(1.0, 1, 1))

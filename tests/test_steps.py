@@ -25,10 +25,22 @@ from synth.errors import (
 from synth.ledger.chain import Chain
 from synth.ledger.database import Database
 from synth.release.verify import verify_release
-from tests.conftest import MIXTURE, Deployment, people, run_all, starts
+from tests.conftest import AIM, INDEPENDENT_COLUMNS, MIXTURE, MST, Deployment, needs_mbi, people, run_all, starts
+
+_METHODS = pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({}, id="dpdsyn independent"),
+        pytest.param(MIXTURE, id="dpdsyn mixture"),
+        pytest.param(INDEPENDENT_COLUMNS, id="independent"),
+        pytest.param(MST, id="mst", marks=needs_mbi),
+        pytest.param(AIM, id="aim", marks=needs_mbi),
+        pytest.param({"method": {"name": "auto"}}, id="auto"),
+    ],
+)
 
 
-@pytest.mark.parametrize("changes", [{}, MIXTURE], ids=["independent", "mixture"])
+@_METHODS
 def test_a_run_publishes_a_release_whose_claim_recomputes(deployment: Deployment, changes: dict[str, Any]) -> None:
     run = deployment.run(**changes)
     facts = run_all(run)
@@ -44,7 +56,7 @@ def test_a_run_publishes_a_release_whose_claim_recomputes(deployment: Deployment
     assert facts["settle"]["never_started"] == []
 
 
-@pytest.mark.parametrize("changes", [{}, MIXTURE], ids=["independent", "mixture"])
+@_METHODS
 def test_every_step_again_changes_nothing(deployment: Deployment, changes: dict[str, Any]) -> None:
     first = run_all(deployment.run(**changes))
     entries = deployment.run().ledger.entries("people_policy")

@@ -11,7 +11,7 @@ from synth.cli.output import console
 from synth.cli.totals import covered, releases_left
 from synth.contract import Contract, Policy, resolve_uri
 from synth.errors import PolicyError
-from synth.events import DiscreteGaussian, ThresholdedHistogram
+from synth.events import ExponentialSelection, PoissonGaussian, SingleEvent, ThresholdedHistogram, parts_of
 from synth.ledger import Ledger
 from synth.methods.base import synthesizer
 from synth.officer import policy_for
@@ -32,7 +32,7 @@ def plan_document(contract: Contract) -> dict[str, Any]:
             ledger.policy_for_source(resolve_uri(contract.source.uri))
         except PolicyError as error:
             release = plan_release(contract, _UNREGISTERED_FRACTION)
-            return {**_plan(release), "policy": None, "note": str(error), "advice": advice(contract, release)}
+            return {**_plan(release, contract), "policy": None, "note": str(error), "advice": advice(contract, release)}
         registered = policy_for(ledger, contract)
         policy, window = registered.policy, window_to_release(contract)
         planned = None
@@ -50,7 +50,7 @@ def plan_document(contract: Contract) -> dict[str, Any]:
     if selection:
         fitting = min(fitting, (balance.delta_capacity - balance.delta_held) // selection)
     return {
-        **_plan(release),
+        **_plan(release, contract),
         "policy": {
             "name": registered.policy.name,
             "epsilon": registered.policy.epsilon,
@@ -114,32 +114,44 @@ def show_plan(document: dict[str, Any]) -> None:
         if policy["window"]:
             claim.add_row("window", f"{policy['window']}, with a total of its own")
     console.print(claim)
+    if document["method"]["because"]:
+        console.print(
+            f"[green]auto[/] chose {document['method']['runs']} because {document['method']['because']}",
+            highlight=False,
+        )
     if document["note"]:
         console.print(f"[yellow]no policy[/] {document['note']}", highlight=False)
     if document["advice"]:
         console.print(f"[yellow]what to expect[/] {document['advice']}", highlight=False)
 
 
-def _plan(release: ReleasePlan) -> dict[str, Any]:
+def _plan(release: ReleasePlan, contract: Contract) -> dict[str, Any]:
     document = release.document()
     document["selection_delta"] = release.selection_delta
+    structure = getattr(contract.method.options, "structure", None)
+    document["method"] = {
+        "runs": "/".join(filter(None, [contract.method.runs, structure])),
+        "because": getattr(contract.method, "because", None),
+    }
     document["mechanisms"] = [{**m.document(), **_words(m)} for m in release.mechanisms]
     return document
 
 
 def _words(mechanism: Mechanism) -> dict[str, str]:
-    event = mechanism.event
-    if isinstance(event, DiscreteGaussian):
-        queries = f"{event.compositions} x " if event.compositions > 1 else ""
-        return {"noise": f"{queries}discrete σ={event.sigma:.2f} Δ={event.sensitivity}", "sampling": "everyone"}
+    noise = ", ".join(_noise(event) for event in parts_of(mechanism.event))
+    sampled = [event for event in parts_of(mechanism.event) if isinstance(event, PoissonGaussian)]
+    sampling = ", ".join(f"Poisson {event.sampling_rate:.4f} x {event.steps}" for event in sampled)
+    return {"noise": noise, "sampling": sampling or "everyone"}
+
+
+def _noise(event: SingleEvent) -> str:
+    if isinstance(event, PoissonGaussian):
+        return f"Gaussian σ={event.noise_multiplier:.3f} C"
     if isinstance(event, ThresholdedHistogram):
         counts = f"{len(event.thresholds)} x " if len(event.thresholds) > 1 else ""
         shown = ", ".join(str(threshold) for threshold in event.thresholds)
-        return {
-            "noise": f"{counts}discrete σ={event.sigma:.2f} Δ={event.sensitivity}, shown from {shown} on",
-            "sampling": "everyone",
-        }
-    return {
-        "noise": f"Gaussian σ={event.noise_multiplier:.3f} C",
-        "sampling": f"Poisson {event.sampling_rate:.4f} x {event.steps}",
-    }
+        return f"{counts}discrete σ={event.sigma:.2f} Δ={event.sensitivity}, shown from {shown} on"
+    times = f"{event.compositions} x " if event.compositions > 1 else ""
+    if isinstance(event, ExponentialSelection):
+        return f"{times}exponential ε={event.epsilon:.4f} Δ={event.sensitivity}"
+    return f"{times}discrete σ={event.sigma:.2f} Δ={event.sensitivity}"

@@ -13,7 +13,17 @@ from synth.contract.columns import (
     OpenCategoricalColumn,
 )
 from synth.contract.compute import Compute, Pod, Toleration
-from synth.contract.methods import IndependentOptions, Method, MixtureOptions, MixtureShares
+from synth.contract.methods import (
+    AimOptions,
+    Auto,
+    IndependentOptions,
+    Method,
+    MixtureOptions,
+    MixtureShares,
+    MstOptions,
+    Options,
+    ProductOptions,
+)
 from synth.contract.models import (
     AssetUpdate,
     Contract,
@@ -37,7 +47,9 @@ from synth.contract.task import Quality, Target, Task
 from synth.contract.windows import example_of, form_of, last_window_before, names_window, window_of_text
 
 __all__ = [
+    "AimOptions",
     "AssetUpdate",
+    "Auto",
     "BooleanColumn",
     "CategoricalColumn",
     "Column",
@@ -54,11 +66,14 @@ __all__ = [
     "Method",
     "MixtureOptions",
     "MixtureShares",
+    "MstOptions",
     "NumberColumn",
     "OpenCategoricalColumn",
+    "Options",
     "Pod",
     "Policy",
     "Privacy",
+    "ProductOptions",
     "Quality",
     "Target",
     "Task",

@@ -125,8 +125,128 @@ DpdsynOptions = Annotated[
 ]
 
 
-class Method(Frozen):
-    """The synthesizer."""
+class _Method(Frozen):
+    @property
+    def runs(self) -> str:
+        """The name of the method that runs."""
+        return str(self.name)  # type: ignore[attr-defined]
+
+
+class Dpdsyn(_Method):
+    """Certified DPDSyn, in one of two structures."""
 
     name: Literal["dpdsyn"] = "dpdsyn"
     options: DpdsynOptions = MixtureOptions()
+
+
+class ProductShares(_Shares):
+    """The budget's split where each column is measured by itself."""
+
+    marginals: Share = 0.97
+
+
+class ProductOptions(Frozen):
+    """Options of the product distribution: every column by itself, the label as any other."""
+
+    shares: ProductShares = ProductShares()
+
+
+class Independent(_Method):
+    """Every column from its own noisy histogram: the floor that others have to be above."""
+
+    name: Literal["independent"]
+    options: ProductOptions = ProductOptions()
+
+
+class MstShares(_Shares):
+    """The budget's split of MST: a third each for columns, choices and pairs, as in the paper."""
+
+    marginals: Share = 0.33
+    tree: Share = 0.31
+    tables: Share = 0.33
+
+
+class MstOptions(Frozen):
+    """Options of MST."""
+
+    shares: MstShares = MstShares()
+
+
+class Mst(_Method):
+    """MST (McKenna, Miklau, Sheldon, 2021): a tree of pairs that is chosen under privacy, by Private-PGM."""
+
+    name: Literal["mst"]
+    options: MstOptions = MstOptions()
+
+
+class AimShares(_Shares):
+    """The budget's split of AIM: columns first, then rounds that each choose a table and measure it."""
+
+    marginals: Share = 0.17
+    aim: Share = 0.80
+
+
+class AimOptions(Frozen):
+    """Options of AIM."""
+
+    rounds: Annotated[int, Field(ge=1, le=500)] | None = Field(
+        None, description="Tables that are chosen and measured, one a round; by default twice as many as columns."
+    )
+    degree: Annotated[int, Field(ge=2, le=3)] = Field(
+        2, description="The workload is all tables of so many columns; tables of fewer may be chosen too."
+    )
+    max_model_mb: Annotated[float, Field(gt=0, le=1000)] = Field(
+        4, description="The most that the graphical model may hold; time and memory grow with it, privacy does not."
+    )
+    shares: AimShares = AimShares()
+
+
+class Aim(_Method):
+    """AIM (McKenna, Mullins, Sheldon, Miklau, 2022): tables that the model gets wrong, by Private-PGM."""
+
+    name: Literal["aim"]
+    options: AimOptions = AimOptions()
+
+
+def _name(method: Any) -> Any:
+    """Which method is meant: DPDSyn, unless the name says otherwise."""
+    return method.get("name", "dpdsyn") if isinstance(method, dict) else getattr(method, "name", None)
+
+
+Chosen = Annotated[Annotated[Dpdsyn, Tag("dpdsyn")] | Annotated[Independent, Tag("independent")], Discriminator(_name)]
+
+
+class Auto(Frozen):
+    """A method that is chosen by the contract's public facts: see :mod:`synth.contract.choice`.
+
+    What was chosen is part of the contract as it is digested, so what runs is what was reserved.
+    """
+
+    name: Literal["auto"]
+    chosen: Chosen | None = Field(None, description="Filled in by the program, whatever is given.")
+    because: str | None = Field(None, description="Filled in by the program, whatever is given.")
+
+    @property
+    def options(self) -> IndependentOptions | MixtureOptions | ProductOptions:
+        """Those of the method that was chosen."""
+        if self.chosen is None:
+            raise AttributeError("Only a whole contract knows what is chosen.")
+        return self.chosen.options
+
+    @property
+    def runs(self) -> str:
+        """The name of the method that runs."""
+        assert self.chosen is not None, "Only a whole contract knows what is chosen."
+        return self.chosen.name
+
+
+Method = Annotated[
+    Annotated[Dpdsyn, Tag("dpdsyn")]
+    | Annotated[Independent, Tag("independent")]
+    | Annotated[Mst, Tag("mst")]
+    | Annotated[Aim, Tag("aim")]
+    | Annotated[Auto, Tag("auto")],
+    Discriminator(_name),
+]
+METHODS = ("dpdsyn", "independent", "mst", "aim", "auto")
+Options = IndependentOptions | MixtureOptions | ProductOptions | MstOptions | AimOptions

@@ -14,10 +14,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from synth.canonical import canonical_json
+from synth.contract.choice import choose
 from synth.contract.columns import Column, Frozen, IdentifierColumn
 from synth.contract.compute import Compute
 from synth.contract.constraints import Constraints
-from synth.contract.methods import Method
+from synth.contract.methods import Auto, Dpdsyn, Method
 from synth.contract.task import Quality, Task
 from synth.contract.windows import WindowLength, WindowName, example_of, names_window
 
@@ -231,7 +232,7 @@ class Contract(Frozen):
     expectations: tuple[Expectation, ...] = ()
     constraints: Constraints = Field((), description="Rules between columns that every released row keeps.")
     task: Task
-    method: Method = Method()
+    method: Method = Dpdsyn()
     rows: Annotated[int, Field(ge=1, le=1_000_000_000)]
     quality: Quality = Quality()
     approval: Approval
@@ -253,6 +254,18 @@ class Contract(Frozen):
     def dropped(self) -> tuple[str, ...]:
         """The declared columns that a release does not have."""
         return tuple(name for name, column in self.identifiers.items() if column.pattern is None)
+
+    @model_validator(mode="after")
+    def _chosen_method(self) -> Contract:
+        if not isinstance(self.method, Auto):
+            return self
+        privacy = self.privacy
+        measured = [self.columns[name] for name in self.measured]
+        targets = [self.columns[target.target] for target in self.task.wanted if target.target in self.columns]
+        chosen, because = choose(
+            measured, targets, privacy.approximate_units, privacy.max_records, privacy.epsilon, privacy.delta
+        )
+        return self.model_copy(update={"method": Auto(name="auto", chosen=chosen, because=because)})
 
     def document(self) -> dict[str, Any]:
         """The contract as plain JSON values, defaults written out."""

@@ -19,7 +19,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from synth.contract.columns import LATER_COLUMN_TYPES, REFUSED_COLUMN_TYPES, IdentifierColumn
 from synth.contract.constraint_faults import constraint_faults
 from synth.contract.id_patterns import IdPattern
-from synth.contract.methods import IndependentOptions
+from synth.contract.methods import METHODS, IndependentOptions
 from synth.contract.models import AssetUpdate, Contract, Policy, UnitColumn
 from synth.contract.open_columns import selection_faults
 from synth.contract.row_expectations import ROW_EXPECTATIONS, column_problems
@@ -33,7 +33,7 @@ _Between = Callable[[dict[str, Any], dict[str, Any]], Iterable["Fault"]]
 
 # Understood, planned, and refused by name until it works: path (with * for any key) -> values.
 _LATER: dict[str, tuple[str, ...]] = {
-    "method.name": ("aim", "mst", "independent", "tdpdm", "dp_geng", "mixture", "auto"),
+    "method.name": ("tdpdm", "dp_geng", "mixture"),
     "privacy.neighbouring": ("replace_one",),
     "source.format": ("idx", "npz", "images", "json"),
     "schema.*.type": LATER_COLUMN_TYPES,
@@ -61,6 +61,8 @@ _SHAPES = {
     "privacy.window": "{column: NAME, every: month|quarter|year}",
     "window": "{column: NAME, every: month|quarter|year}",
 }
+# The field that says which of several models a mapping is, where it is not its type.
+_TAGS = {"constraints": "kind", "method": "name"}
 
 
 _DEEPEST = 50
@@ -256,10 +258,17 @@ def _annotated(annotation: Any, constraint: Any) -> Any:
 
 def _fault(prefix: str, detail: Any, instead: Mapping[str, str]) -> Fault:
     location = [str(part) for part in detail["loc"] if part != "[key]"]  # pydantic's mark of a fault in a key
-    if (prefix == "schema" or (prefix, location[:1]) == ("method", ["options"])) and len(location) > 1:
-        del location[1]  # the union's tag: an implementation detail of the parser
-    if prefix == "constraints" and len(location) > 1:
+    # A union's tag is an implementation detail of the parser.
+    if prefix == "method" and location[:1] and location[0] in METHODS:
+        del location[0]
+        if location[:1] == ["chosen"] and len(location) > 1:
+            del location[1]
+    if prefix in ("schema", "constraints") and len(location) > 1:
         del location[1]
+    if prefix == "method" and "options" in location[:2]:
+        tag = location.index("options") + 1
+        if location[tag : tag + 1] in (["independent"], ["mixture"]):
+            del location[tag]
     path = ".".join(part for part in [prefix, *location] if part) or "document"
     given = detail.get("input")
     shown = "" if isinstance(given, dict | list | tuple) or detail["type"] == "missing" else repr(given)
@@ -270,12 +279,14 @@ def _fault(prefix: str, detail: Any, instead: Mapping[str, str]) -> Fault:
     if detail["type"] == "model_type":
         problem = f"accepted: {_SHAPES.get(path, 'a mapping of fields')}"
     if detail["type"] == "union_tag_invalid":
-        path, shown = f"{path}.{'kind' if prefix == 'constraints' else 'type'}", repr(detail["ctx"]["tag"])
+        path, shown = f"{path}.{_TAGS.get(prefix, 'type')}", repr(detail["ctx"]["tag"])
         problem = f"accepted: {detail['ctx']['expected_tags']}"
         if prefix == "schema":
             problem = REFUSED_COLUMN_TYPES.get(detail["ctx"]["tag"], problem)
-    if detail["type"] == "union_tag_not_found":
-        path, shown = f"{path}.{'kind' if prefix == 'constraints' else 'type'}", ""
+    if detail["type"] == "union_tag_not_found" and prefix == "method":
+        problem = "accepted: a mapping of fields, {name: NAME, options: {...}}"
+    elif detail["type"] == "union_tag_not_found":
+        path, shown = f"{path}.{_TAGS.get(prefix, 'type')}", ""
         problem = "missing; it is required"
     if detail["type"] == "extra_forbidden":
         problem, shown = "; ".join(["unknown field", *filter(None, [instead.get(path)])]), ""
@@ -329,7 +340,8 @@ def _between_sections(document: dict[str, Any], values: dict[str, Any]) -> Itera
         for path, given, problem in constraint_faults(values.get("constraints") or (), measured):
             yield Fault(path, given, problem)
     method, approval = values.get("method"), values.get("approval")
-    batch = method.options.batch_size if method and isinstance(method.options, IndependentOptions) else 0
+    options = getattr(method, "options", None)
+    batch = options.batch_size if isinstance(options, IndependentOptions) else 0
     if privacy is not None and batch > privacy.approximate_units // 4:
         yield Fault(
             "method.options.batch_size", str(batch),

@@ -25,7 +25,7 @@ def task_faults(task: Task, known: Sequence[str], values: Mapping[str, Any]) -> 
         elif target.target in columns:
             yield from _kind_faults(path, columns[target.target], target)
             yield from _class_faults(path, columns[target.target], target, method)
-    if method is not None and isinstance(method.options, IndependentOptions):
+    if isinstance(getattr(method, "options", None), IndependentOptions):
         yield from _faults_of_independent(task)
     if quality is not None:
         yield from _threshold_faults(task, quality)
@@ -49,7 +49,7 @@ def _kind_faults(path: str, column: Any, target: Target) -> Iterator[tuple[str, 
 
 def _class_faults(path: str, column: Any, target: Target, method: Any) -> Iterator[tuple[str, str, str]]:
     classes = _classes(column)
-    if method is not None and isinstance(method.options, MixtureOptions) and classes > MOST_CLASSES:
+    if isinstance(getattr(method, "options", None), MixtureOptions) and classes > MOST_CLASSES:
         problem = f"has {classes} categories; accepted with structure mixture: at most {MOST_CLASSES}"
         yield f"{path}.target", repr(target.target), problem
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -10,7 +11,16 @@ import pandas as pd
 
 from synth.constraints.keeping import Cost
 from synth.constraints.sampling import AS_MODELLED, Wanted
-from synth.contract import Contract, Method
+from synth.contract import (
+    AimOptions,
+    Contract,
+    IndependentOptions,
+    Method,
+    MixtureOptions,
+    MstOptions,
+    ProductOptions,
+)
+from synth.errors import MissingExtra
 from synth.guard import Sealed, Spend
 from synth.plan import Demand, ReleasePlan
 from synth.progress import Progress
@@ -96,12 +106,44 @@ class Synthesizer(Protocol):
         ...
 
 
+def require_packages(contract: Contract) -> None:
+    """Find out before anything is spent that an optional package is missing, where training runs on this machine.
+
+    :raises MissingExtra: naming the extra.
+    """
+    elsewhere = contract.compute.queue or contract.compute.executor or contract.compute.pod
+    if isinstance(contract.method.options, MstOptions | AimOptions) and not elsewhere and find_spec("mbi") is None:
+        raise without_private_pgm()
+
+
+def without_private_pgm() -> MissingExtra:
+    """The error where ``mbi`` is missing."""
+    return MissingExtra(
+        "method.name: mst and aim need the package mbi, which is not installed where training runs; "
+        "pip install 'sluice-dp[private-pgm]'"
+    )
+
+
 def synthesizer(method: Method) -> Synthesizer:
-    """The synthesizer that a contract names; its module is imported only now."""
-    if method.options.structure == "mixture":
-        from synth.methods.tabular.dpdsyn_mixture import DpdsynMixture
+    """The synthesizer that a contract names, or leaves to be chosen; its module is imported only now."""
+    match method.options:
+        case MixtureOptions():
+            from synth.methods.tabular.dpdsyn_mixture import DpdsynMixture
 
-        return DpdsynMixture()
-    from synth.methods.tabular.dpdsyn import Dpdsyn
+            return DpdsynMixture()
+        case IndependentOptions():
+            from synth.methods.tabular.dpdsyn import Dpdsyn
 
-    return Dpdsyn()
+            return Dpdsyn()
+        case ProductOptions():
+            from synth.methods.tabular.independent import IndependentColumns
+
+            return IndependentColumns()
+        case MstOptions():
+            from synth.methods.tabular.private_pgm.mst import Mst
+
+            return Mst()
+        case AimOptions():
+            from synth.methods.tabular.private_pgm.aim import Aim
+
+            return Aim()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from typing import Any
 
-from synth.contract import Contract, IndependentOptions, open_columns
+from synth.contract import AimOptions, Contract, IndependentOptions, MixtureOptions, MstOptions, open_columns
 from synth.device import noise_source
 from synth.measurements import MARGINALS, MEASUREMENTS, PAIRS
 from synth.plan import Mechanism
+from synth.release.table_words import TableWords, words_of
 
 _INDEPENDENT = (
     "Every column's histogram is measured with noise and a classifier of the task's target is trained by DP-SGD. "
@@ -43,9 +44,22 @@ def independent(contract: Contract) -> bool:
     return isinstance(contract.method.options, IndependentOptions)
 
 
+def tables(contract: Contract) -> TableWords | None:
+    """The words for a method without a label model; None for the others."""
+    return words_of(contract.method.options)
+
+
+def _labels(contract: Contract) -> str:
+    options = contract.method.options
+    assert isinstance(options, IndependentOptions | MixtureOptions)
+    return options.labels
+
+
 def method(contract: Contract) -> str:
     """The synthesizer in a few sentences."""
-    labels, targets = contract.method.options.labels, contract.task.wanted
+    if words := tables(contract):
+        return words.method
+    labels, targets = _labels(contract), contract.task.wanted
     if independent(contract):
         if not targets:
             return _INDEPENDENT_FEATURES
@@ -78,6 +92,8 @@ def _names(contract: Contract) -> str:
 
 def not_tuned(contract: Contract) -> str:
     """What a practitioner would tune, and who set it."""
+    if words := tables(contract):
+        return words.not_tuned
     if independent(contract):
         if not contract.task.wanted:
             return "the method has nothing to tune."
@@ -114,11 +130,20 @@ def what_is_counted(mechanism: Mechanism) -> str:
     return "counts"
 
 
+def what_is_scored(mechanism: Mechanism) -> str:
+    """By what a mechanism chooses."""
+    if mechanism.name == "tree":
+        return "how many rows the table of a pair of columns is from that of independent columns"
+    return "how many rows a table is from the model's, less what its noise amounts to, twice that for pairs"
+
+
 def contribution(contract: Contract) -> str:
     """How a unit of several rows is charged."""
     most = contract.privacy.max_records
     text = f"Counts are charged for a unit that moves them by {most} in all; "
-    if not contract.task.wanted:
+    if words := tables(contract):
+        text += words.counted.format(most=most, twice=2 * most)
+    elif not contract.task.wanted:
         pass
     elif independent(contract):
         text += "the sum of the gradients of a unit's rows is clipped as one; "
@@ -135,6 +160,7 @@ def randomness(contract: Contract, training_devices: Sequence[str]) -> list[dict
     sources = [noise_source(device) for device in training_devices]
     where = [f", attempts on {device}" for device in training_devices] if len(sources) != 1 else [""]
     system = "the operating system's cryptographic generator"
+    chooses = isinstance(contract.method.options, MstOptions | AimOptions)
     if independent(contract) and contract.task.wanted:
         choices = ("Poisson batches of DP-SGD and the records kept of a unit", f"{system}; sampling rates are rounded "
                    "down to 2^-64")  # fmt: skip
@@ -142,9 +168,10 @@ def randomness(contract: Contract, training_devices: Sequence[str]) -> list[dict
         choices = ("the records kept of a unit", system)
     return [
         {
-            "used_for": "noise of histograms, counts and sums",
-            "source": "OpenDP's discrete Gaussian, sampled exactly in integer arithmetic from OpenSSL's cryptographic "
-            "generator, which the operating system's seeds in each process",
+            "used_for": "noise of histograms, counts and sums" + (", and choices by score" if chooses else ""),
+            "source": f"OpenDP's discrete Gaussian{' and exponential mechanism' if chooses else ''}, sampled exactly "
+            "in integer arithmetic from OpenSSL's cryptographic generator, which the operating system's seeds in each "
+            "process",
             "caveat": "none known of the noise; what is counted may rest on scores in floating point, whose last bits "
             "can depend on how many rows are scored at once.",
         },
@@ -158,7 +185,6 @@ def randomness(contract: Contract, training_devices: Sequence[str]) -> list[dict
 
 def post_processing(contract: Contract) -> list[str]:
     """What is done with outputs of charged mechanisms and public facts; none of it looks at private rows."""
-    labels = contract.method.options.labels
     selection = (
         "Of the values of an open column whose noisy counts passed the threshold, those with the largest are its "
         "categories, as many as the contract allows; every other value is its level of the others."
@@ -166,14 +192,21 @@ def post_processing(contract: Contract) -> list[str]:
     relabelled = ", labels of changed rows drawn anew from the label model" if contract.task.wanted else ""
     return [
         *([selection] if open_columns(contract.columns) else []),
-        *(_independent_steps(contract, labels == "sampled") if independent(contract) else _mixture_steps(contract)),
+        *_steps(contract),
         "Decoding of cells: uniform inside a cell, rounded to the declared decimals.",
         *([_CONSTRAINTS.format(relabelled=relabelled)] if contract.constraints else []),
         "Verdicts on expectations; accuracies, errors, distances and intervals; the gate's decision; all charts.",
     ]
 
 
-def _independent_steps(contract: Contract, sampled: bool) -> list[str]:
+def _steps(contract: Contract) -> Sequence[str]:
+    if words := tables(contract):
+        return words.post_processing
+    return _independent_steps(contract) if independent(contract) else _mixture_steps(contract)
+
+
+def _independent_steps(contract: Contract) -> list[str]:
+    sampled = _labels(contract) == "sampled"
     projection = "Projection of noisy histograms to distributions; null gets no share where it is not allowed."
     if not contract.task.wanted:
         return [projection, "Sampling of columns, independently, from the distributions."]
@@ -207,19 +240,24 @@ def _mixture_steps(contract: Contract) -> list[str]:
         "The fit of the mixture to the noisy histograms and tables.",
         *([fit + "its offsets, from the released label share."] if kinds else []),
         "Sampling of groups from the mixture, and of a cell inside each group by its column's distribution."
-        + (drawn[contract.method.options.labels] if kinds else ""),
+        + (drawn[_labels(contract)] if kinds else ""),
     ]
 
 
 def good_for(contract: Contract) -> list[str]:
     """What consumers can use the rows for, in Markdown."""
-    targets = contract.task.wanted
+    targets, words = contract.task.wanted, tables(contract)
     label = f" The share of {_names(contract)} is the label model's and may differ more." if targets else ""
     known = [
         "Writing and testing code, queries and pipelines against data of the right shape.",
-        "One feature at a time: shares, histograms, quantiles, within the noise that the quality report shows." + label,
+        "One feature at a time: shares, histograms, quantiles, within the noise that the quality report shows."
+        + (label if words is None else ""),
     ]
-    if not independent(contract):
+    if words is not None:
+        if not words.two_columns:
+            return known
+        known.append(words.two_columns)
+    elif not independent(contract):
         held = "mixture and label model" if targets else "the mixture"
         known.append(
             "Two columns at a time: two-way tables, correlations, group means, up to the noise of their tables, the "
@@ -236,7 +274,9 @@ def good_for(contract: Contract) -> list[str]:
 def not_good_for(contract: Contract) -> list[str]:
     """What they must not be used for, in Markdown."""
     targets = _names(contract)
-    if independent(contract):
+    if words := tables(contract):
+        relations, small = words.relations, words.small
+    elif independent(contract):
         kept = f", only each feature's relation to {targets} as the label model learnt it" if targets else ""
         relations = (
             f"**Relations between features.** The structure is independent: pairs of features are not kept{kept}. "
@@ -266,6 +306,8 @@ def not_good_for(contract: Contract) -> list[str]:
 
 def pairs_in_the_report(contract: Contract) -> str:
     """How to read the distances of pairs."""
+    if words := tables(contract):
+        return words.pairs
     if independent(contract):
         return "Features of this release are independent of each other by construction, so dependent pairs stand out."
     return (
@@ -275,14 +317,19 @@ def pairs_in_the_report(contract: Contract) -> str:
 
 def software(contract: Contract) -> Sequence[str]:
     """The distributions that had a part in the release."""
-    trained = ("opacus",) if independent(contract) and contract.task.wanted else ()
-    return ("dp-accounting", "opendp", *trained, "torch", "numpy")
+    fitted: tuple[str, ...] = ("torch",)
+    if tables(contract):
+        fitted = ()
+    elif independent(contract) and contract.task.wanted:
+        fitted = ("opacus", "torch")
+    return ("dp-accounting", "opendp", *fitted, "numpy")
 
 
 def noisy_counts(contract: Contract) -> dict[str, Any]:
     """Which outputs are in the release as they were drawn."""
-    mechanisms = [MARGINALS] if independent(contract) else [MARGINALS, PAIRS]
-    what = "every column's histogram" if independent(contract) else "every column's histogram and every pair's table"
+    pairs = isinstance(contract.method.options, MixtureOptions)
+    mechanisms = [MARGINALS, PAIRS] if pairs else [MARGINALS]
+    what = "every column's histogram and every pair's table" if pairs else "every column's histogram"
     return {
         "file": MEASUREMENTS,
         "mechanisms": mechanisms,

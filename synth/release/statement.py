@@ -11,8 +11,16 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from synth import accounting
-from synth.contract import Contract, UnitColumn
-from synth.events import DiscreteGaussian, PoissonGaussian, ThresholdedHistogram, event_document
+from synth.contract import Auto, Contract, UnitColumn
+from synth.events import (
+    Composed,
+    DiscreteGaussian,
+    ExponentialSelection,
+    SingleEvent,
+    ThresholdedHistogram,
+    event_document,
+    parts_of,
+)
 from synth.plan import Mechanism
 from synth.records import HOLDOUT, TRAIN
 from synth.release import method_words, subgroup_words, wording
@@ -52,8 +60,7 @@ def statement(facts: ReleaseFacts) -> dict[str, Any]:
         "columns": column_documents(facts.schema, contract),
         "dropped_columns": list(contract.dropped),
         "method": {
-            "name": contract.method.name,
-            "structure": contract.method.options.structure,
+            **_method(contract),
             "description": method_words.method(contract),
             "facts": dict(facts.method_facts),
         },
@@ -163,9 +170,14 @@ def _mechanism(mechanism: Mechanism, facts: ReleaseFacts) -> dict[str, Any]:
         "attempts_charged": facts.budget.attempts.get(mechanism.name, 0),
         "max_attempts": facts.plan.max_attempts,
     }
-    event = mechanism.event
+    noises = [_noise(event, mechanism) for event in parts_of(mechanism.event)]
+    noise = {"parts": noises} if isinstance(mechanism.event, Composed) else noises[0]
+    return document | {"event": event_document(mechanism.event), "noise": noise}
+
+
+def _noise(event: SingleEvent, mechanism: Mechanism) -> dict[str, Any]:
     if isinstance(event, DiscreteGaussian):
-        document["noise"] = {
+        return {
             "distribution": "discrete Gaussian on the integers",
             "sigma": event.sigma,
             "sensitivity": event.sensitivity,
@@ -173,8 +185,8 @@ def _mechanism(mechanism: Mechanism, facts: ReleaseFacts) -> dict[str, Any]:
             "added_to": method_words.what_is_counted(mechanism),
             "zero_concentrated_rho": event.rho,
         }
-    elif isinstance(event, ThresholdedHistogram):
-        document["noise"] = {
+    if isinstance(event, ThresholdedHistogram):
+        return {
             "distribution": "discrete Gaussian on the integers, shown from a threshold on",
             "sigma": event.sigma,
             "sensitivity": event.sensitivity,
@@ -184,16 +196,31 @@ def _mechanism(mechanism: Mechanism, facts: ReleaseFacts) -> dict[str, Any]:
             "thresholds": dict(zip(mechanism.parameters["open_columns"], event.thresholds, strict=True)),
             "added_to_delta": event.delta,
         }
-    elif isinstance(event, PoissonGaussian):
-        document["noise"] = {
-            "distribution": "Gaussian on the sum of the units' clipped gradients, each step",
-            "noise_multiplier": event.noise_multiplier,
-            "clipping_norm": mechanism.parameters["clipping_norm"],
-            "sampling": "Poisson: each unit enters a batch by its own coin",
-            "sampling_rate": event.sampling_rate,
-            "steps": event.steps,
+    if isinstance(event, ExponentialSelection):
+        return {
+            "distribution": "exponential mechanism on integer scores",
+            "epsilon": event.epsilon,
+            "sensitivity": event.sensitivity,
+            "choices": event.compositions,
+            "chosen_by": method_words.what_is_scored(mechanism),
+            "zero_concentrated_rho": event.rho,
         }
-    return document | {"event": event_document(event)}
+    return {
+        "distribution": "Gaussian on the sum of the units' clipped gradients, each step",
+        "noise_multiplier": event.noise_multiplier,
+        "clipping_norm": mechanism.parameters["clipping_norm"],
+        "sampling": "Poisson: each unit enters a batch by its own coin",
+        "sampling_rate": event.sampling_rate,
+        "steps": event.steps,
+    }
+
+
+def _method(contract: Contract) -> dict[str, Any]:
+    """Its name, its structure where it has several, and why it was chosen where the contract leaves that open."""
+    method = contract.method
+    chosen = {"chosen_because": method.because} if isinstance(method, Auto) else {}
+    structure = getattr(method.options, "structure", None)
+    return {"name": method.runs, **({"structure": structure} if structure else {}), **chosen}
 
 
 def _cumulative(facts: ReleaseFacts) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 ``make bench-tables`` runs everything; narrowed by the environment, as in ``make bench-tables ONLY=adult EPS=1 SEEDS=1
 PEERS=0``. ONLY: data sets, EPS: values of ε, both with commas; SEEDS: releases of ours at each ε; PEERS: 0, 1 or names
-with commas; CAP: seconds that a peer may take. Peers run at ε = 1, once. Results are written after every row, to
-tables.json, tables.md and two pictures, all in build/bench. With RESUME=1 rows of the same code that are in tables.json
-already are kept, those of other data sets too, so that a long grid can be run in pieces; what failed runs again.
+with commas, ``sluice-aim``, ``sluice-mst`` and ``sluice-independent`` among them; CAP: seconds that a peer may take.
+Peers and these three run at ε = 1, once. Results are written after every row, to tables.json, tables.md and two
+pictures, all in build/bench. With RESUME=1 rows of the same code that are in tables.json already are kept, those of
+other data sets too, so that a long grid can be run in pieces; what failed runs again.
 
 Times and memory are those of a process of each method's own. ``fit_s`` of ours holds the calibration of the noise, and
 none of encoding (``encode_s``), which peers are given. ``peak_mb`` is the whole process, ``imports_mb`` what of it was
@@ -26,7 +27,17 @@ import pandas as pd
 from tests.benchmarks.common import RESULTS, console
 from tests.benchmarks.machine import code_version, machine
 from tests.benchmarks.tables.data import SECOND_TARGETS, BenchTable
-from tests.benchmarks.tables.methods import CAP_S, PEERS, Peer, Released, ours, over_cap, peer
+from tests.benchmarks.tables.methods import (
+    CAP_S,
+    OURS_BY_NAME,
+    PEERS,
+    Peer,
+    Released,
+    named,
+    ours,
+    over_cap,
+    peer,
+)
 from tests.benchmarks.tables.plots import OURS, against_distance, against_epsilon
 from tests.benchmarks.tables.references import REFERENCES
 from tests.benchmarks.tables.rendering import markdown
@@ -60,6 +71,7 @@ class Selection:
     peers: tuple[Peer, ...]
     cap_s: float
     resume: bool = False
+    baselines: tuple[str, ...] = ()
 
     @classmethod
     def from_environment(cls) -> Selection:
@@ -68,13 +80,14 @@ class Selection:
         if unknown := set(data) - set(SECOND_TARGETS):
             raise SystemExit(f"bench-tables: ONLY={','.join(sorted(unknown))}; accepted: {', '.join(SECOND_TARGETS)}")
         chosen = _listed("PEERS", "1")
-        names = {known.name for known in PEERS}
+        names = {*OURS_BY_NAME, *(known.name for known in PEERS)}
         if chosen not in (("0",), ("1",)) and set(chosen) - names:
             raise SystemExit(f"bench-tables: PEERS={','.join(chosen)}; accepted: 0, 1, {', '.join(sorted(names))}")
         peers = tuple(known for known in PEERS if chosen == ("1",) or known.name in chosen)
+        baselines = tuple(name for name in OURS_BY_NAME if chosen == ("1",) or name in chosen)
         epsilons = tuple(float(value) for value in _listed("EPS", "0.2,1,3,10"))
         cap_s, resume = float(*_listed("CAP", str(CAP_S))), _listed("RESUME", "0") != ("0",)
-        return cls(data, epsilons, int(*_listed("SEEDS", "3")), peers, cap_s, resume)
+        return cls(data, epsilons, int(*_listed("SEEDS", "3")), peers, cap_s, resume, baselines)
 
 
 def main() -> None:
@@ -135,6 +148,9 @@ class _Bench:
         for epsilon in selection.epsilons:
             for seed in range(selection.seeds):
                 yield OURS, epsilon, seed, lambda at=(epsilon, seed): self._scored(ours(self.table, *at))
+        for name in selection.baselines:
+            at = (name, self.table, PEERS_EPSILON, 0, selection.cap_s)
+            yield name, PEERS_EPSILON, 0, lambda at=at: self._scored(named(*at))
         for chosen in selection.peers:
             at = (self.table, PEERS_EPSILON, 0, selection.cap_s)
             yield chosen.name, PEERS_EPSILON, 0, lambda chosen=chosen, at=at: self._scored(peer(chosen, *at))

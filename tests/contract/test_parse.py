@@ -197,7 +197,7 @@ def test_options_that_could_look_beyond_the_row_are_refused(option: str) -> None
 @pytest.mark.parametrize(
     "changes",
     [
-        {"method.name": "aim"},
+        {"method.name": "tdpdm"},
         {"privacy.neighbouring": "replace_one"},
         {"source.format": "json"},
         {"schema.age.type": "image", "schema.age.min": REMOVED, "schema.age.max": REMOVED},
@@ -212,7 +212,7 @@ def test_fields_of_later_work_are_refused_by_name(changes: dict[str, Any]) -> No
 
 def test_a_real_fault_beside_a_later_field_is_a_contract_error() -> None:
     with pytest.raises(ContractError) as caught:
-        contract_from_document(document({"method.name": "aim", "rows": -1}))
+        contract_from_document(document({"method.name": "tdpdm", "rows": -1}))
     assert not isinstance(caught.value, NotSupportedYet)
     assert "2 faults" in str(caught.value)
 
@@ -396,3 +396,19 @@ def test_a_task_is_kept_in_the_form_in_which_it_was_given(task: dict[str, Any]) 
     made = contract({**SEVERAL, "task": task})
     assert set(made.document()["task"]) == set(task)
     assert contract_from_document(made.document()) == made
+
+
+@pytest.mark.parametrize(
+    ("method", "problem"),
+    [
+        ({"name": "aim", "options": {"rounds": 0}}, "method.options.rounds: Input should be greater than or equal"),
+        ({"name": "mst", "options": {"steps": 3}}, "method.options.steps: unknown field"),
+        ({"name": "mst", "options": {"shares": {"tables": 0.9}}}, "method.options.shares: the shares add up to 1.57"),
+        ({"name": "independent", "options": {"structure": "mixture"}}, "method.options.structure: unknown field"),
+        ({"name": "auto", "options": {}}, "method.options: unknown field"),
+        ({"name": "mwem"}, "method.name: accepted: 'dpdsyn', 'independent', 'mst', 'aim', 'auto' (given: 'mwem')"),
+        ("aim", "method: accepted: a mapping of fields, {name: NAME, options: {...}} (given: 'aim')"),
+    ],
+)
+def test_a_fault_in_a_method_is_told_by_the_field_that_the_owner_wrote(method: Any, problem: str) -> None:
+    assert problem in report({"method": method})

@@ -241,7 +241,8 @@ class DpdsynModel(TabularModel):
 def _options(contract: Contract) -> IndependentOptions:
     options = contract.method.options
     if not isinstance(options, IndependentOptions):
-        raise TypeError(f"Expected structure 'independent', given {options.structure!r}.")
+        given = getattr(options, "structure", contract.method.name)
+        raise TypeError(f"Expected structure 'independent', given {given!r}.")
     return options
 
 

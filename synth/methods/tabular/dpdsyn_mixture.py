@@ -155,7 +155,8 @@ class DpdsynMixture:
 def _options(contract: Contract) -> MixtureOptions:
     options = contract.method.options
     if not isinstance(options, MixtureOptions):
-        raise TypeError(f"Expected structure 'mixture', given {options.structure!r}.")
+        given = getattr(options, "structure", contract.method.name)
+        raise TypeError(f"Expected structure 'mixture', given {given!r}.")
     return options
 
 

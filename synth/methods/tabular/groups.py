@@ -45,6 +45,15 @@ class Groups:
             found.append(np.append(groups, null).astype(np.int32))
         return cls(tuple(found))
 
+    @classmethod
+    def each_code(cls, schema: Schema) -> Groups:
+        """Every code by itself."""
+        codes = [np.arange(column.size, dtype=np.int32) for column in schema.columns]
+        return cls(tuple(
+            each if column.nullable else np.append(each[:-1], np.int32(NO_GROUP))
+            for column, each in zip(schema.columns, codes, strict=True)
+        ))  # fmt: skip
+
     @cached_property
     def sizes(self) -> list[int]:
         """Groups of each column."""

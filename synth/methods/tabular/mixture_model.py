@@ -68,7 +68,7 @@ class DpdsynMixtureModel(TabularModel):
         means, _ = group_means(
             self.schema[target].representatives, self.groups.of_codes[place], self.distributions[place], size
         )
-        return np.asarray(means[_medians(probabilities)])
+        return np.asarray(means[medians(probabilities)])
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """All that was learnt."""
@@ -122,7 +122,7 @@ class DpdsynMixtureModel(TabularModel):
         for labeller in self.labellers:  # an earlier target's labels are seen by the later ones
             probabilities = labeller.probabilities(groups)
             if self._labels == "argmax" and self.schema.columns[labeller.target].is_numeric:
-                groups[:, labeller.target] = _medians(probabilities)
+                groups[:, labeller.target] = medians(probabilities)
             else:
                 groups[:, labeller.target] = self._labels_of(probabilities, generator)
         return groups
@@ -155,6 +155,6 @@ def restored(arrays: Arrays, options: MixtureOptions, schema: Schema, parts: Seq
     )
 
 
-def _medians(probabilities: Probabilities) -> Codes:
+def medians(probabilities: Probabilities) -> Codes:
     """The group in which the middle of each row's distribution is."""
     return np.asarray((np.cumsum(probabilities, axis=1) < 0.5).sum(axis=1), np.int32)

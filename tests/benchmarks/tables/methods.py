@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,7 +25,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from tests.benchmarks.common import ROOT
-from tests.benchmarks.tables.data import BenchTable
+from tests.benchmarks.tables.data import OURS, BenchTable
 
 CAP_S = 600
 _SCRIPTS = Path(__file__).resolve().parents[1] / "peers"
@@ -97,11 +98,26 @@ PEERS = (
 )
 
 
-def ours(table: BenchTable, epsilon: float, seed: int) -> Released:
+# The baselines that this program has by name; the last two need the extra private-pgm.
+OURS_BY_NAME: dict[str, dict[str, Any]] = {
+    "sluice-independent": {"name": "independent"},
+    "sluice-mst": {"name": "mst"},
+    "sluice-aim": {"name": "aim"},
+}
+
+
+def named(name: str, table: BenchTable, epsilon: float, seed: int, cap_s: float = CAP_S) -> Released:
+    """One release of a baseline of ours."""
+    if name != "sluice-independent" and find_spec("mbi") is None:
+        return Released("not installed: pip install 'sluice-dp[private-pgm]'")
+    return ours(table, epsilon, seed, OURS_BY_NAME[name], cap_s)
+
+
+def ours(table: BenchTable, epsilon: float, seed: int, method: dict[str, Any] = OURS, cap_s: float = CAP_S) -> Released:
     """One release with noise of its own; the seed is only that of sampling from the finished model."""
     with TemporaryDirectory(prefix="sluice-bench-") as name:
         folder = Path(name)
-        contract = table.contract(epsilon)
+        contract = table.contract(epsilon, method)
         job = {
             "contract": contract.document(),
             "seed": seed,
@@ -111,7 +127,7 @@ def ours(table: BenchTable, epsilon: float, seed: int) -> Released:
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         command = [sys.executable, "-m", "tests.benchmarks.tables.ours", str(folder)]
-        status = _run(command, CAP_S, {"PYTHONPATH": paths, "SLUICE_BENCH_BUCKET": name})
+        status = _run(command, cap_s, {"PYTHONPATH": paths, "SLUICE_BENCH_BUCKET": name})
         if status != "ok":
             return Released(status)
         frame = table.parsed(pq.read_table(folder / "release.parquet").to_pandas())
