@@ -7,7 +7,7 @@ WORKERS ?= auto
 PORT ?= 8080
 SLUICE_DATA ?=
 TRIALS ?= 50
-EXTRAS := airflow,celery,kubernetes,s3,postgres,demo,dev
+EXTRAS := airflow,celery,kubernetes,s3,postgres,private-pgm,demo,dev
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
