@@ -82,6 +82,8 @@ ALLOWED = {
         for name in ("conditions", "keeping", "repair", "sampling")
     },
     ("synth/constraints/witness.py", "numpy.random.default_rng"): "rows of the public domain that satisfy all rules",
+    ("synth/methods/tabular/network.py", "numpy.random.Generator"): "a type: the generator that draws released rows",
+    ("synth/methods/tabular/network_model.py", "numpy.random.Generator"): "a type, the same generator",
     ("synth/further_rows.py", "numpy.random.default_rng"): "drawing from a finished model",
     ("synth/further_rows.py", "secrets.randbits"): "the published seed of further rows",
     ("synth/further_rows.py", "secrets.token_hex"): "a temporary file's name",

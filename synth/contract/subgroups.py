@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from synth.contract.columns import BooleanColumn, CategoricalColumn, IntegerColumn, NumberColumn
+from synth.contract.columns import BooleanColumn, CategoricalColumn, IntegerColumn
 
 MOST_GROUPS = 50  # of one column: more are neither read by anybody nor told apart by the noise
 
@@ -34,11 +35,11 @@ def _unfit(column: Any) -> str:
     if isinstance(column, CategoricalColumn):
         groups = len(column.categories)
         return f"has {groups} categories; accepted: at most {MOST_GROUPS}" if groups > MOST_GROUPS else ""
-    if isinstance(column, IntegerColumn | NumberColumn) and column.bins is not None and column.bins <= MOST_GROUPS:
-        return ""
     if isinstance(column, IntegerColumn) and column.max - column.min < MOST_GROUPS:
         return ""
+    if (getattr(column, "bins", None) or math.inf) <= MOST_GROUPS:
+        return ""
     return (
-        f"is of type {column.type} with many cells; accepted: boolean, categorical, or numbers with few cells: declare "
-        f"bins for this column, at most {MOST_GROUPS}"
+        f"is of type {column.type}, whose groups are too many or not public; accepted: boolean, categorical, or "
+        f"numbers with few cells: declare bins for this column, at most {MOST_GROUPS}"
     )

@@ -21,7 +21,7 @@ from tests.leaks.observed import Numbers, Seen, carry_out, differing, false_posi
 
 pytestmark = [pytest.mark.slow, pytest.mark.statistical, pytest.mark.timeout(900)]
 
-RUNS = 12
+RUNS = 13
 PEOPLE = 500
 STRUCTURES = {
     "mixture": {"structure": "mixture", "components": 8},
