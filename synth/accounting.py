@@ -16,6 +16,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 from dp_accounting.pld import privacy_loss_distribution
 from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
 from dp_accounting.rdp import RdpAccountant
@@ -76,12 +77,27 @@ def renyi(event: Event, order: float) -> float:
 
 
 def dominated(smaller: Sequence[Event], larger: Sequence[Event], upto: float) -> bool:
-    """Whether ``smaller``'s whole privacy curve δ(ε) lies below ``larger``'s, on a grid of 60 values of ε."""
+    """Whether ``smaller``'s whole privacy curve δ(ε) lies below ``larger``'s, on a grid of 60 values of ε, and its
+    Rényi costs do at every order that a filter may have.
+
+    The one does not imply the other: the curve of choices by score is that of a worst case that costs more than their
+    Rényi divergence does.
+    """
+    if not (_renyi_costs(smaller) <= _renyi_costs(larger)).all():
+        return False
     grid = np.concatenate([[0.0], np.geomspace(upto / 300, upto, 59)])
     low, high = compose(smaller, COARSE_INTERVAL), compose(larger, COARSE_INTERVAL)
     below: Sequence[float] = low.get_delta_for_epsilon(grid)
     above: Sequence[float] = high.get_delta_for_epsilon(grid)
     return all(b <= a + 1e-15 for b, a in zip(below, above, strict=True))
+
+
+def _renyi_costs(events: Sequence[Event]) -> npt.NDArray[np.float64]:
+    """Rényi divergence bounds of all events together at each of ``_ORDERS``, in nats."""
+    accountant = RdpAccountant(orders=_ORDERS)
+    for event in events:
+        accountant.compose(event.dp_event())
+    return np.asarray(accountant._rdp, np.float64)
 
 
 @dataclass(frozen=True)

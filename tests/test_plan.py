@@ -63,6 +63,22 @@ def test_the_holdouts_whole_curve_is_below_the_training_branchs(made: tuple[Cont
     assert 0 < plan.epsilon_holdout <= plan.epsilon
 
 
+WIDE = {f"schema.answer_{number}": {"type": "boolean"} for number in range(14)}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"method": {"name": "mst"}, **WIDE}, {"method": {"name": "aim", "options": {"rounds": 8}}}],
+    ids=["dpsgd", "choices of a tree", "rounds"],
+)
+def test_the_holdout_costs_no_more_than_training_in_any_policys_filter(changes: dict[str, Any]) -> None:
+    """Choices by score have a curve above their Rényi divergence: a gate below the curve alone would cost more."""
+    plan = planned(changes)
+    for order in (2, 3, 9, 40, 256, 1024):
+        train, holdout = (sum(accounting.renyi(event, order) for event in plan.events(b)) for b in (TRAIN, HOLDOUT))
+        assert holdout <= train
+
+
 def test_every_share_is_asked_for_and_shares_add_up(made: tuple[Contract, ReleasePlan]) -> None:
     chosen, plan = made
     assert sum(m.share for m in plan.mechanisms if TRAIN in m.branches) == pytest.approx(1)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from synth.contract import Quality
 from synth.events import DiscreteGaussian
 from synth.guard import Spend
-from synth.mechanisms import noisy_statistics
+from synth.mechanisms import noisy_statistics, require_bounded
 from synth.methods.base import RunOnce
 from synth.plan import Demand, ReleasePlan, integer_queries
 from synth.quality.learners import numbers
@@ -57,17 +57,19 @@ def measure(tried: Tried, plan: ReleasePlan, once: RunOnce, quality: Quality) ->
     bound = error_bound(column, tried.distribution)
 
     def errors(spend: Spend) -> dict[str, npt.NDArray[np.int64]]:
-        true = numbers(column, tried.holdout.open(spend).parsed[tried.target].to_numpy())
+        records = tried.holdout.open(spend)
+        require_bounded(len(records.parsed), records.owners, event.sensitivity // _RESOLUTION)
+        true = numbers(column, records.parsed[tried.target].to_numpy())
         sums = [_errors(true, answer, bound).sum() for answer in tried.answers(spend)] or [0] * len(_PREDICTORS)
         return {"sums": noisy_statistics([*sums, _RESOLUTION * int((~np.isnan(true)).sum())], event)}
 
     *sums, labelled = once(tried.mechanism, errors)["sums"].astype(np.float64) / _RESOLUTION
-    records, noise = max(1.0, labelled), event.sigma / _RESOLUTION
+    known, noise = max(1.0, labelled), event.sigma / _RESOLUTION
     scale = bound / _range(column)
     median = _error_of_median(column, tried.distribution, bound) / _range(column)
     thresholds = (quality.max_error_gradient_boosting, quality.max_error_linear_regression, None)
     return [
-        _mean_error(tried, name, title, total / records, records, noise / records, scale, median, threshold)
+        _mean_error(tried, name, title, total / known, known, noise / known, scale, median, threshold)
         for name, title, total, threshold in zip(_PREDICTORS, _TITLES, sums, thresholds, strict=True)
     ]
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from synth.events import DiscreteGaussian
 from synth.guard import Sealed, Spend
-from synth.mechanisms import noisy_statistics
+from synth.mechanisms import noisy_statistics, require_bounded
 from synth.methods.base import RunOnce
 from synth.plan import Demand, ReleasePlan, integer_queries
 from synth.quality.results import Measurement, NoisyCount, PairDistances
@@ -64,8 +64,10 @@ def measure(
     synthetic = _grouped(synthetic_codes, groups)
 
     def measured(spend: Spend) -> dict[str, npt.NDArray[np.int64]]:
-        exact = _distances(_grouped(holdout.open(spend).codes, groups), synthetic, records.value, groups)
-        return {"distances": noisy_statistics(exact, plan.counts(MECHANISM))}
+        opened, event = holdout.open(spend), plan.counts(MECHANISM)
+        require_bounded(len(opened.codes), opened.owners, event.sensitivity // _RESOLUTION)
+        exact = _distances(_grouped(opened.codes, groups), synthetic, records.value, groups)
+        return {"distances": noisy_statistics(exact, event)}
 
     distances = once(MECHANISM, measured)["distances"] / (2 * _RESOLUTION * records.value)
     noise = plan.counts(MECHANISM).sigma / (2 * _RESOLUTION * records.value)

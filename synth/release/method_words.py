@@ -86,6 +86,11 @@ def _exactly(kinds: Set[str]) -> str:
     )
 
 
+def _corrected(contract: Contract) -> bool:
+    """Whether any label model of the mixture is corrected by noisy sums."""
+    return any(target.kind != "multiclass" for target in contract.task.wanted)
+
+
 def _names(contract: Contract) -> str:
     return ", ".join(f"`{target.target}`" for target in contract.task.wanted)
 
@@ -99,8 +104,9 @@ def not_tuned(contract: Contract) -> str:
             return "the method has nothing to tune."
         return "learning rate, clipping norm, batch size and number of steps are the contract's."
     return (
-        "the number of components is the contract's; the sizes of groups, the penalty of the fit and the prior of the "
-        "correction follow from public facts and constants of the program."
+        f"the number of components is the contract's; the sizes of groups{',' if _corrected(contract) else ' and'} the "
+        f"penalty of the fit{' and the prior of the correction' if _corrected(contract) else ''} follow from public "
+        "facts and constants of the program."
     )
 
 
@@ -147,7 +153,7 @@ def contribution(contract: Contract) -> str:
         pass
     elif independent(contract):
         text += "the sum of the gradients of a unit's rows is clipped as one; "
-    else:
+    elif _corrected(contract):
         text += f"sums of weights for one that moves them by {most} times what one row can; "
     return text + "a count of units counts each once. "
 
@@ -317,9 +323,9 @@ def pairs_in_the_report(contract: Contract) -> str:
 
 def software(contract: Contract) -> Sequence[str]:
     """The distributions that had a part in the release."""
-    fitted: tuple[str, ...] = ("torch",)
-    if tables(contract):
-        fitted = ()
+    fitted: tuple[str, ...] = ()
+    if isinstance(contract.method.options, MstOptions | AimOptions):
+        fitted = ("mbi", "jax")
     elif independent(contract) and contract.task.wanted:
         fitted = ("opacus", "torch")
     return ("dp-accounting", "opendp", *fitted, "numpy")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 
 from synth.events import DiscreteGaussian
@@ -15,7 +16,7 @@ from synth.guard import Sealed
 from synth.plan import ReleasePlan
 from synth.quality import gate, number_errors
 from synth.quality.learners import train_learners
-from synth.quality.results import Measurement
+from synth.quality.results import Measurement, NoisyCount
 from synth.records import HOLDOUT, Records
 from synth.schema import Schema
 from tests.example_contract import contract, planned
@@ -65,7 +66,7 @@ def with_sigma(plan: ReleasePlan, sigma: float) -> ReleasePlan:
 
 
 def measure(
-    parsed: Any, sigma: float, changes: dict[str, Any] = NUMBER, learners: Any = LEARNERS
+    parsed: Any, sigma: float, changes: dict[str, Any] = NUMBER, learners: Any = LEARNERS, owners: Any = None
 ) -> tuple[dict[str, Measurement], dict[str, Any]]:
     """Measurements by name, and what each mechanism released."""
     released: dict[str, Any] = {}
@@ -82,7 +83,7 @@ def measure(
         once=once,
         learners=dict.fromkeys(schema.targets, learners),
         label_model=lambda codes, target: np.full(len(codes), 25_000.0),
-        holdout=Sealed(Records(parsed, own_units(len(parsed))), (HOLDOUT,)),
+        holdout=Sealed(Records(parsed, own_units(len(parsed)) if owners is None else owners), (HOLDOUT,)),
         synthetic_codes=schema.encode(rows(300, 9)),
         distributions=[np.array(SPREAD) if c.name == "income" else np.full(c.size, 1 / c.size) for c in schema.columns],
     )
@@ -108,6 +109,36 @@ def check_sensitivity(patch: pytest.MonkeyPatch) -> None:
 def test_one_person_moves_each_sum_by_at_most_its_sensitivity(monkeypatch: pytest.MonkeyPatch) -> None:
     assert planned(NUMBER).counts("gate_errors").compositions == 4
     check_sensitivity(monkeypatch)
+
+
+@pytest.mark.parametrize("changes", [NUMBER, NONE], ids=["a number", "no target"])
+def test_a_unit_with_all_of_its_records_moves_each_statistic_by_at_most_its_sensitivity(
+    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three records, all alike and as far off as counts: given the same number of records, as was released."""
+    monkeypatch.setattr("synth.mechanisms.noisy_integers", lambda values, sigma: np.asarray(values, dtype=np.int64))
+    monkeypatch.setattr(gate, "_count", lambda *_: NoisyCount(20.0, 1.0))
+    changes = {**changes, "privacy.max_records": 3}
+    table = rows(40, 1)
+    first = table[table["income"].notna()].index[0]
+    whole = pd.concat([table, table.loc[[first] * 3]], ignore_index=True)
+    owners = np.append(np.arange(40), [40, 40, 40])
+    here, there = (
+        measure(t, 1.0, changes, (Off(-4e9), Off(-4e9)), own)[1] for t, own in ((whole, owners), (table, None))
+    )
+    for name in {"gate_errors", "gate_pairs"} & set(here):
+        (found,) = here[name].values()
+        moved = np.abs(found - next(iter(there[name].values()))).max()
+        assert moved == planned(changes).counts(name).sensitivity
+
+
+@pytest.mark.parametrize("changes", [NUMBER, NONE], ids=["a number", "no target"])
+def test_more_records_of_a_unit_than_are_charged_for_end_the_release(
+    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "_count", lambda *_: NoisyCount(20.0, 1.0))
+    with pytest.raises(ValueError, match="not bounded"):
+        measure(rows(4, 1), 1.0, changes, owners=np.array([0, 1, 1, 2]))
 
 
 def test_errors_without_a_bound_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:

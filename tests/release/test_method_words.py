@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
+from synth.release import method_words
 from synth.release.report import report_document
 from synth.release.statement import statement
+from tests.example_contract import contract
 from tests.release.conftest import Release
 
 TRAINING = r"DP-SGD|Poisson|gradient(?![_ ]boosting)|clip|batch|temperature|opacus|Box and Muller|learning.rate"
@@ -82,3 +85,28 @@ def test_a_column_of_many_cells_is_shown_in_few_bars_that_add_up(mixture_release
     assert age["labels"][-1].endswith("100")
     assert "bars" in texts(mixture_release)["quality_report.html"]
     assert len(columns["visits"]["labels"]) == 32  # few enough to be shown one by one, and null
+
+
+@pytest.mark.parametrize(
+    ("changes", "named", "not_named"),
+    [
+        ({"method": {"name": "mst"}}, {"mbi", "jax"}, {"torch", "opacus"}),
+        ({"method": {"name": "aim"}}, {"mbi", "jax"}, {"torch", "opacus"}),
+        ({"method": {"name": "independent"}}, set(), {"mbi", "torch"}),
+        ({"method": {"name": "dpdsyn"}}, set(), {"mbi", "torch", "opacus"}),
+        ({}, {"opacus", "torch"}, {"mbi"}),
+    ],
+)
+def test_the_software_of_a_release_is_what_had_a_part_in_it(
+    changes: dict[str, Any], named: set[str], not_named: set[str]
+) -> None:
+    listed = set(method_words.software(contract(changes)))
+    assert {"opendp", "numpy", *named} <= listed
+    assert not listed & not_named
+
+
+def test_no_sums_and_no_correction_are_told_where_every_target_is_measured_by_tables() -> None:
+    classes = {"method": {"name": "dpdsyn"}, "task": {"target": "tier", "kind": "multiclass"}}
+    for changes, told in ((classes, False), ({"method": {"name": "dpdsyn"}}, True)):
+        assert ("sums of weights" in method_words.contribution(contract(changes))) == told
+        assert ("correction" in method_words.not_tuned(contract(changes))) == told
