@@ -345,7 +345,7 @@ def test_the_statement_says_how_many_records_and_which_window() -> None:
     text = wording.unit(chosen, "2026-Q3")
     assert "of the window 2026-Q3" in text
     assert "a person present in k windows has k times the loss" in text
-    assert "k times the loss" in wording.cumulative("2026-Q3")
+    assert "k times the loss" in wording.cumulative("2026-Q3", 0.0)
     assert "2026-Q3" in json.dumps(wording.not_protected(chosen, "2026-Q3"))
     once = wording.contribution(contract({"privacy.unit": {"column": "person"}}))
     assert "one is kept" in once["text"]

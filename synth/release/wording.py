@@ -92,7 +92,7 @@ def cumulative(window: str, set_aside: float) -> str:
         selection = (
             " Selecting categories of open columns adds to δ whatever the noise: the policy sets "
             "policy_selection_delta of its δ aside for that, the filter lives on the rest, and the ledger adds up "
-            "exactly what was charged to it, selection_delta_spent, and refuses more."
+            "exactly what was charged to it or is reserved, selection_delta_spent, and refuses more."
         )
     if not window:
         return _CUMULATIVE.format(which="about the same people", windows="") + selection
@@ -214,7 +214,7 @@ def not_protected(contract: Contract, window: str) -> list[str]:
     ]
     return [
         "That the dataset exists, has an owner and has these columns.",
-        "The facts of the share contract: bounds, categories, constraints, the approximate number of units, "
+        "The facts of the share contract: bounds, declared categories, constraints, the approximate number of units, "
         "expectations, thresholds, the number of rows that were asked for.",
         "When the run ran, how long its steps took and what resources they used, and whether a step failed.",
         "Facts about groups: differential privacy hides whether a person took part, not what holds of the people. "

@@ -68,7 +68,9 @@ class Residuals:
         for start in range(0, len(groups), _BLOCK):
             part = slice(start, start + _BLOCK)
             probabilities = model.probabilities(groups[part])
-            weights[part, 0] = self._whole(self.scores[labels[part]] - probabilities @ self.scores)
+            # Not a matrix product, whose last bits can depend on how many rows there are.
+            expected = (probabilities * self.scores).sum(axis=1)
+            weights[part, 0] = self._whole(self.scores[labels[part]] - expected)
         return weights
 
     def expected(self, probabilities: Probabilities) -> npt.NDArray[np.float64]:
