@@ -14,6 +14,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 from scipy.interpolate import BSpline
+from threadpoolctl import threadpool_limits
 
 Cells = npt.NDArray[np.float64]
 
@@ -39,6 +40,11 @@ def smooth_density(lower: Cells, upper: Cells, step: float, noisy: Cells, sigma:
     """
     if len(noisy) < _FEWEST:
         return np.maximum(noisy, 0)
+    with threadpool_limits(1):  # the matrices are small: threads would wait many times longer than they work
+        return _smooth_density(lower, upper, step, noisy, sigma)
+
+
+def _smooth_density(lower: Cells, upper: Cells, step: float, noisy: Cells, sigma: float) -> Cells:
     widths = upper - lower + step
     spread = widths > 0  # a single real number has no density, only a spike
     axis = _axis(lower, upper, step)
