@@ -2,8 +2,8 @@
 
 What is read: ``2026-07-01``, ``20260701``, or a day with a time of day such as ``2026-07-01T09:30``,
 ``2026-07-01 09:30:15.5`` and ``2026-07-01T09:30:15+02:00``. A text without a zone is taken as UTC, another is moved to
-UTC, and what is finer than a second is cut off. Anything else is no instant: a leap second, the hour 24, and what a zone
-moves out of the years 1 to 9999, which a library that compares dates would fail on.
+UTC, and what is finer than a second is cut off. Anything else is no instant: a leap second, the hour 24, and what its
+zone moves out of the years 1 to 9999, where libraries that compare dates fail.
 """
 
 from __future__ import annotations
