@@ -27,6 +27,7 @@ FINE_INTERVAL = 1e-4
 COARSE_INTERVAL = 1e-3
 NANO = 10**9
 ATTO = 10**18
+_TAIL = 1e-15  # of a loss distribution, counted as an infinite loss
 # Whole orders only: the sampled Gaussian's Rényi divergence has a finite exact sum there; at fractional ones the
 # series may fail to converge.
 _ORDERS = [*range(2, 64), *range(64, 257, 16), 512, 1024]
@@ -81,7 +82,8 @@ def dominated(smaller: Sequence[Event], larger: Sequence[Event], upto: float) ->
     Rényi costs do at every order that a filter may have.
 
     The one does not imply the other: the curve of choices by score is that of a worst case that costs more than their
-    Rényi divergence does.
+    Rényi divergence does. Curves are compared up to what truncated tails add to one, about 1e-15 an event whatever its
+    noise: without that allowance more events than ``larger`` has would be dominated at no noise at all.
     """
     if not (_renyi_costs(smaller) <= _renyi_costs(larger)).all():
         return False
@@ -89,7 +91,7 @@ def dominated(smaller: Sequence[Event], larger: Sequence[Event], upto: float) ->
     low, high = compose(smaller, COARSE_INTERVAL), compose(larger, COARSE_INTERVAL)
     below: Sequence[float] = low.get_delta_for_epsilon(grid)
     above: Sequence[float] = high.get_delta_for_epsilon(grid)
-    return all(b <= a + 1e-15 for b, a in zip(below, above, strict=True))
+    return all(b <= a + _TAIL * (1 + len(smaller)) for b, a in zip(below, above, strict=True))
 
 
 def _renyi_costs(events: Sequence[Event]) -> npt.NDArray[np.float64]:

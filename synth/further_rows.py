@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def write_further_rows(
 
     :param where: conditions, see :meth:`synth.constraints.conditions.Condition.parse`.
     :param balance: a column whose categories get equal shares.
-    :raises SamplingRefused: if the model has too few such rows, or the file is there already.
+    :raises SamplingRefused: if the model has too few such rows, or the file is there already or cannot be written.
     """
     found = published_model(run)
     seed = secrets.randbits(53) if seed is None else seed
@@ -91,6 +92,7 @@ def write_further_rows(
         raise SamplingRefused(f"--out {str(out)!r}: accepted: a file that ends in .parquet")
     if out.exists():
         raise SamplingRefused(f"--out {str(out)!r} is there already; name a new file")
+    _require_identifiers(run.schema, rows)
     about = _about(run, found, wanted, rows, seed)
     half = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     try:
@@ -103,11 +105,24 @@ def write_further_rows(
         os.link(half, out)
     except FileExistsError:
         raise SamplingRefused(f"--out {str(out)!r} is there already; name a new file") from None
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise SamplingRefused(f"--out {str(out)!r}: there is no such folder") from None
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise SamplingRefused(f"--out {str(out)!r} cannot be written: {why}; name a file elsewhere") from None
     finally:
-        half.unlink(missing_ok=True)
+        with suppress(OSError):  # of a folder that is none
+            half.unlink(missing_ok=True)
     return about
+
+
+def _require_identifiers(schema: Schema, rows: int) -> None:
+    for name, pattern, _ in schema.identifiers:
+        if pattern.possible < rows:
+            raise SamplingRefused(
+                f"--rows {rows}: the pattern of column {name!r} has {pattern.possible:,} different identifiers; "
+                "ask for no more rows than that"
+            )
 
 
 def _with_identifiers(frames: Iterator[pd.DataFrame], schema: Schema, seed: int) -> Iterator[pd.DataFrame]:

@@ -42,6 +42,7 @@ from synth.schema import Schema
 
 MOST_CELLS = 20_000_000  # of noise that one release draws: some three minutes of a core, ten microseconds each
 _PACE_SLACK = 2e-4
+_LEAST_GATE = 1e-6  # of what the gate may take at most: less measures nothing
 _SLACK = 1e-3  # relative; the search uses coarse accounting and must land below the target on the fine one
 
 
@@ -316,12 +317,17 @@ def _size_gate(
     rho = nominal_rho(accounting.epsilon(train, 1e-6), 1e-6) * 2
     shares = sum(demand.share for demand in gate)
     gate = [replace(demand, share=demand.share / shares) for demand in gate]
-    while True:
+    least = _LEAST_GATE * rho
+    while rho > least:
         sized = [_mechanism(demand, rho * demand.share, rho) for demand in gate]
         holdout = shared + [m.event for m in sized]
         if accounting.dominated(holdout, train, 3 * upto) and (pace is None or pace.allows(holdout)):
             return sized
         rho *= 0.93
+    raise ContractError(
+        "quality: what the gate asks of the holdout does not fit below what training costs, with any noise; leave out "
+        "quality.subgroups or some of task.targets, or give method.options.shares.validation a smaller share"
+    )
 
 
 def _noise(event: Event) -> Event:

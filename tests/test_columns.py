@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from synth import steps
-from synth.errors import ContractError
+from synth.errors import ContractError, SamplingRefused
 from synth.further_rows import write_further_rows
 from synth.measurements import Measurements
 from synth.release.data import part_problems
@@ -284,6 +284,8 @@ def test_dates_keep_declared_rules_and_further_rows_of_a_day_have_identifiers_to
     assert set(sample["joined"]) == {pd.Timestamp("2021-03-01"), pd.Timestamp("2021-03-02")}
     assert (sample["seen"] > "2024-01-20").all()
     assert sample["person"].is_unique
+    with pytest.raises(SamplingRefused, match="'person' has 2,600,000,000 different identifiers"):
+        write_further_rows(run, tmp_path / "more.parquet", rows=2_600_000_001)
 
 
 @pytest.mark.parametrize(

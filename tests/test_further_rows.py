@@ -86,6 +86,7 @@ def test_further_rows_without_a_condition_are_the_models(there: Deployment, tmp_
         ({"balance": "net"}, "holds numbers"),
         ({"out": "rows.csv"}, "ends in .parquet"),
         ({"out": "nowhere/rows.parquet"}, "no such folder"),
+        ({"out": "x" * 240 + ".parquet"}, "cannot be written"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_and_leaves_no_file(

@@ -205,3 +205,18 @@ def test_every_mechanism_on_integers_says_how_many_cells_it_has() -> None:
     assert cells(plan["gate_outcomes"]) == 8
     assert cells(plan["validation"]) == 1
     assert cells(plan["label_model"]) == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"task": {"target": "age", "kind": "regression"}},
+        {"quality": {"subgroups": ["city", "smoker"]}},
+    ],
+    ids=["a number", "subgroups"],
+)
+def test_a_gate_of_more_mechanisms_than_training_has_gets_as_much(changes: dict[str, Any]) -> None:
+    """Truncated tails add up by the event: were they not allowed for, no noise would do, or next to none be left."""
+    few = planned({"method": {"name": "independent"}, **changes})
+    assert len(few.events(HOLDOUT)) > len(few.events(TRAIN))
+    assert 0.9 * few.epsilon < few.epsilon_holdout <= few.epsilon

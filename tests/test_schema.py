@@ -348,6 +348,8 @@ NEW_YEAR = 1_577_836_800.0  # 2020-01-01 in UTC, in seconds
         ("today", None, None),
         ("٢٠٢٠-01-01", None, None),
         ("1577836800", None, None),
+        ("9999-12-31T23:59-00:01", None, None),
+        ("0001-01-01T00:00+00:01", None, None),
     ],
 )
 def test_a_text_is_read_as_a_day_and_as_an_instant_in_utc_or_is_null(

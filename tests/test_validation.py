@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from synth import validation
@@ -121,6 +122,22 @@ def test_another_person_changes_the_verdict_on_nobody_else(masks: Any, extra: di
     """So that each count has sensitivity one."""
     larger = pd.concat([pd.DataFrame([extra]), FRAME], ignore_index=True)
     np.testing.assert_array_equal(validation._violations(larger, EXPECTATIONS)[1:], masks)
+
+
+@pytest.mark.parametrize(
+    "cell", ["9999-12-31T23:59-23:59", "0001-01-01T00:00+23:59", "9999-12-31", "0001-01-01", "1e400"]
+)
+def test_whether_dates_can_be_judged_depends_on_no_cell(cell: str) -> None:
+    """A zone moves the first two out of the years that can be compared: a step that fails on them tells of somebody."""
+    kwargs = {"column": "day", "min_value": "2020-06-01", "max_value": "2021-01-01"}
+    day = {"type": "datetime", "min": "2020-01-01", "max": "2024-12-31", "nullable": True}
+    chosen = contract(
+        {"schema.day": day, "expectations": [{"type": "expect_column_values_to_be_between", "kwargs": kwargs}]}
+    )
+    schema = Schema.from_contract(chosen)
+    parsed = schema["day"].parse(pa.array([cell, "2020-07-01", "2022-01-01"]))
+    frame = schema.native(FRAME.iloc[:3].assign(day=parsed))
+    assert validation._violations(frame, chosen.expectations)[1:, 0].tolist() == [False, True]
 
 
 @pytest.mark.parametrize("rows", [0, 1, 20])

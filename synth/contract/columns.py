@@ -23,6 +23,7 @@ from synth.contract.id_patterns import IdPattern
 from synth.contract.instants import DAY, FIRST, LAST, instant, seconds_of, seconds_of_text
 
 LARGEST_EXACT_INTEGER = 2**53
+LARGEST_NUMBER = 1e300  # sums of two have to be finite
 
 
 class Frozen(BaseModel):
@@ -71,8 +72,8 @@ class NumberColumn(_Numeric):
     """Real numbers between two public bounds."""
 
     type: Literal["number"]
-    min: float
-    max: float
+    min: Annotated[float, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]
+    max: Annotated[float, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]
     decimals: Annotated[int, Field(ge=0, le=12)] | None = Field(
         None, description="Decimals that released values are rounded to."
     )

@@ -2,7 +2,8 @@
 
 What is read: ``2026-07-01``, ``20260701``, or a day with a time of day such as ``2026-07-01T09:30``,
 ``2026-07-01 09:30:15.5`` and ``2026-07-01T09:30:15+02:00``. A text without a zone is taken as UTC, another is moved to
-UTC, and what is finer than a second is cut off. Anything else, a leap second and the hour 24 included, is no instant.
+UTC, and what is finer than a second is cut off. Anything else is no instant: a leap second, the hour 24, and what its
+zone moves out of the years 1 to 9999, where libraries that compare dates fail.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def seconds_of_text(text: str) -> int | None:
         return None
     of_day = 3600 * int(hour) + 60 * int(minute) + int(second)
     offset = 3600 * int(zone_hour) + 60 * int(zone_minute)
-    return days * DAY + of_day - (-offset if sign == "-" else offset)
+    seconds = days * DAY + of_day - (-offset if sign == "-" else offset)
+    return seconds if FIRST <= seconds <= LAST else None
 
 
 def seconds_of(value: date | datetime) -> int:

@@ -63,6 +63,14 @@ _SHAPES = {
 }
 # The field that says which of several models a mapping is, where it is not its type.
 _TAGS = {"constraints": "kind", "method": "name"}
+# What pydantic calls the things that YAML has.
+_WORDS = {
+    "a valid tuple": "a list",
+    "Tuple": "The list",
+    "a valid dictionary": "a mapping",
+    "Dictionary": "The mapping",
+    " after validation": "",
+}
 
 
 _DEEPEST = 50
@@ -273,6 +281,8 @@ def _fault(prefix: str, detail: Any, instead: Mapping[str, str]) -> Fault:
     given = detail.get("input")
     shown = "" if isinstance(given, dict | list | tuple) or detail["type"] == "missing" else repr(given)
     problem = str(detail["msg"]).removeprefix("Value error, ")
+    for theirs, ours in _WORDS.items():
+        problem = problem.replace(theirs, ours)
     later = False
     if detail["type"] == "missing":
         problem = "missing; it is required"
