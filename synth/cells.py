@@ -121,7 +121,7 @@ def canonical_text(value: Any) -> str | None:
     if value is None:
         return None
     if isinstance(value, bytes):
-        value = value.decode("utf-8", "backslashreplace")  # distinct bytes stay distinct units
+        value = value.decode("utf-8", "backslashreplace")  # what is no UTF-8 reads as the text that names its bytes
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
