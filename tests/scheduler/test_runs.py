@@ -82,7 +82,9 @@ def _answers(account: Account, runs: list[DagRun]) -> Iterator[tuple[str, str]]:
         for name, task in run.seen_by(account).tasks().items():
             of_task = f"{run.path}/taskInstances/{name}"
             paths += [of_task, f"{of_task}/tries", f"{of_task}/xcomEntries"]  # rendered fields are part of a task
-            paths += [f"{of_task}/logs/{attempt}" for attempt in range(1, task["try_number"] + 1)]
+            # A task that is cleared before it ran leaves a number out.
+            attempts = {attempt["try_number"] for attempt in account.get(f"{of_task}/tries")["task_instances"]}
+            paths += [f"{of_task}/logs/{attempt}" for attempt in sorted(attempts - {0})]
             entries = account.get(f"{of_task}/xcomEntries")["xcom_entries"]
             paths += [f"{of_task}/xcomEntries/{entry['key']}" for entry in entries]
             paths += [f"{of_task}/-1/hitlDetails"] * (task["operator"] == "HumanApproveOperator")
